@@ -1,0 +1,128 @@
+"""Keys: where randomness comes from, and how one key becomes many.
+
+A key is used once. To draw twice, `split` it, or `fold_in` what distinguishes the draws (a step
+count, a layer's number). Keys are int64 tensors of shape `(2,)` that hold the two 32-bit words
+which `jax.random.key_data` shows for the same seed; they stack, vmap and checkpoint like any
+other tensor.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fdnn.random.threefry import threefry2x32
+from fdnn.types import Key
+
+__all__ = ["fold_in", "key", "split"]
+
+_WORD = 0xFFFFFFFF
+
+
+def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Key:
+    """Make a key from a seed.
+
+    Args:
+        seed: an integer, or a 0-d integer tensor (vmap over a vector of seeds gives a vector of
+            keys). As in JAX by default, its lowest 32 bits count.
+        device: where the key lives, and with it all that is drawn from it.
+
+    Returns:
+        A key: int64, shape `(2,)`.
+
+    Raises:
+        TypeError: `seed` is not an integer.
+
+    Example:
+        >>> key(42)
+        tensor([ 0, 42])
+    """
+    if isinstance(seed, Tensor):
+        if seed.is_floating_point() or seed.is_complex() or seed.dtype == torch.bool:
+            raise TypeError(f"`seed` must be an integer, got a tensor of {seed.dtype}")
+        low = seed.to(device=device, dtype=torch.int64) & _WORD
+        return torch.stack([torch.zeros_like(low), low], dim=-1)
+    try:
+        low_word = operator.index(seed) & _WORD
+    except TypeError:
+        raise TypeError(f"`seed` must be an integer, got {seed!r}") from None
+    return torch.tensor([0, low_word], dtype=torch.int64, device=device)
+
+
+def split(key: Key, num: int | Sequence[int] = 2) -> Tensor:
+    """Derive `num` fresh keys; the given one should not be used again.
+
+    Args:
+        key: a key.
+        num: how many, or a shape.
+
+    Returns:
+        Keys of shape `(num, 2)` (or `(*num, 2)`): unpack them, or vmap over them.
+
+    Raises:
+        ValueError: `key` is no key, or `num` is negative.
+
+    Example:
+        >>> first, second = split(key(0))
+        >>> first
+        tensor([1797259609, 2579123966])
+    """
+    _check(key)
+    shape = (num,) if isinstance(num, int) else tuple(num)
+    if any(size < 0 for size in shape):
+        raise ValueError(f"`num` must not be negative, got {num}")
+    counter = torch.arange(math.prod(shape), dtype=torch.int32, device=key.device)
+    return _encrypt(key, counter).reshape(*shape, 2)
+
+
+def fold_in(key: Key, data: int | Tensor) -> Key:
+    """Derive the key that belongs to a number: a step count, an epoch, a layer.
+
+    `fold_in(key, i)` is the i-th key of `split(key, n)`: use one or the other on a given key.
+
+    Args:
+        key: a key.
+        data: an integer or 0-d integer tensor, of which the lowest 32 bits count.
+
+    Returns:
+        A key.
+
+    Raises:
+        ValueError: `key` is no key.
+
+    Example:
+        >>> fold_in(key(0), 1)
+        tensor([ 928981903, 3453687069])
+    """
+    _check(key)
+    if isinstance(data, Tensor):
+        counter = data.to(device=key.device, dtype=torch.int32)
+    else:
+        counter = torch.full((), _signed(data), dtype=torch.int32, device=key.device)
+    return _encrypt(key, counter)
+
+
+def _encrypt(key: Key, counter: Tensor) -> Tensor:
+    """The cipher words of each counter under `key`, as keys: shape `(*counter.shape, 2)`."""
+    halves = key.to(torch.int32)
+    words = threefry2x32(halves[0], halves[1], torch.zeros_like(counter), counter)
+    return torch.stack(words, dim=-1).to(torch.int64) & _WORD
+
+
+def _signed(word: int) -> int:
+    """The int32 with the same low 32 bits."""
+    word = operator.index(word) & _WORD
+    return word - 2**32 if word >= 2**31 else word
+
+
+def _check(key: Key) -> None:
+    if not isinstance(key, Tensor) or key.shape != (2,) or key.dtype != torch.int64:
+        found = f"{key.dtype} of shape {tuple(key.shape)}" if isinstance(key, Tensor) else repr(key)
+        raise ValueError(
+            f"`key` must be a key (int64 of shape (2,)) from `fdnn.random.key`, got {found}; "
+            "vmap over a stack of keys"
+        )

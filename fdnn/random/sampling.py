@@ -1,0 +1,141 @@
+"""Draws that choose among things: permutations, samples, categories."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fdnn.random.distributions import gumbel, randint, uniform
+from fdnn.random.keys import split
+from fdnn.random.threefry import random_words
+from fdnn.types import Key, Shape
+
+__all__ = ["categorical", "choice", "permutation"]
+
+
+def permutation(key: Key, x: int | Tensor, axis: int = 0, independent: bool = False) -> Tensor:
+    """Shuffle.
+
+    Args:
+        key: a key.
+        x: a tensor to shuffle along `axis`, or an integer n that stands for `arange(n)`.
+        axis: the axis along which slices change places.
+        independent: shuffle every vector along `axis` in its own way.
+
+    Returns:
+        A shuffled copy.
+
+    Raises:
+        ValueError: `x` is a 0-d tensor.
+
+    Example:
+        >>> from fdnn import random
+        >>> random.permutation(random.key(0), 5).sort().values
+        tensor([0, 1, 2, 3, 4])
+    """
+    if isinstance(x, int):
+        return _shuffle(key, torch.arange(x, device=key.device), 0)
+    if x.ndim == 0:
+        raise ValueError("`x` must be an int or have at least one dimension, got a 0-d tensor")
+    if independent or x.ndim == 1:
+        return _shuffle(key, x, axis)
+    order = _shuffle(key, torch.arange(x.shape[axis], device=key.device), 0)
+    return x.index_select(axis, order)
+
+
+def choice(
+    key: Key,
+    a: int | Tensor,
+    shape: Shape = (),
+    replace: bool = True,
+    p: Tensor | None = None,
+    axis: int = 0,
+) -> Tensor:
+    """Sample from `a`, with or without replacement.
+
+    Args:
+        key: a key.
+        a: a tensor to sample slices of along `axis`, or an integer n for `arange(n)`.
+        shape: shape of the sample.
+        replace: whether a slice may come twice.
+        p: probabilities, one for each slice; equal if left out.
+        axis: the axis of `a` to sample along.
+
+    Raises:
+        ValueError: more draws than slices without replacement, nothing to draw from, or `p` of
+            the wrong shape.
+
+    Example:
+        >>> from fdnn import random
+        >>> random.choice(random.key(1), torch.tensor([10, 20, 30]), (2,)).shape
+        torch.Size([2])
+    """
+    size = a if isinstance(a, int) else a.shape[axis]
+    draws = math.prod(shape)
+    if size <= 0 and draws:
+        raise ValueError(f"`a` must hold something to draw, got size {size}")
+    if not replace and draws > size:
+        raise ValueError(f"`shape` asks for {draws} draws without replacement from only {size}")
+    if p is not None and p.shape != (size,):
+        raise ValueError(f"`p` must have shape ({size},), got {tuple(p.shape)}")
+    if p is None:
+        index = (
+            randint(key, (draws,), 0, size).to(torch.int64)
+            if replace
+            else permutation(key, size)[:draws]
+        )
+    elif replace:
+        cumulative = torch.cumsum(p, 0)
+        fraction = cumulative[-1] * (1 - uniform(key, (draws,), p.dtype))
+        index = torch.searchsorted(cumulative, fraction)
+    else:
+        index = torch.topk(gumbel(key, (size,), p.dtype) + torch.log(p), draws).indices
+    if isinstance(a, int):
+        return index.reshape(tuple(shape))
+    axis = axis % a.ndim
+    return a.index_select(axis, index).reshape(*a.shape[:axis], *shape, *a.shape[axis + 1 :])
+
+
+def categorical(
+    key: Key, logits: Tensor, axis: int = -1, shape: Shape | None = None
+) -> Tensor:
+    """Draw category numbers with probabilities `softmax(logits)`.
+
+    Args:
+        key: a key.
+        logits: unnormalised log-probabilities.
+        axis: the axis of the categories.
+        shape: shape of the result; ends in the shape of `logits` without `axis`, which is the
+            default.
+
+    Raises:
+        ValueError: `shape` does not end so.
+
+    Example:
+        >>> from fdnn import random
+        >>> random.categorical(random.key(0), torch.tensor([-100.0, 0.0, -100.0]), shape=(3,))
+        tensor([1, 1, 1])
+    """
+    axis = axis % logits.ndim
+    batch = logits.shape[:axis] + logits.shape[axis + 1 :]
+    shape = tuple(batch if shape is None else shape)
+    extra = len(shape) - len(batch)
+    if extra < 0 or shape[extra:] != tuple(batch):
+        raise ValueError(f"`shape` must end in {tuple(batch)}, got {shape}")
+    last = len(shape) - logits.ndim + axis + 1
+    noise_shape = (*shape[:last], logits.shape[axis], *shape[last:])
+    return torch.argmax(gumbel(key, noise_shape, logits.dtype) + logits, dim=last)
+
+
+def _shuffle(key: Key, x: Tensor, axis: int) -> Tensor:
+    """Sort by random words, often enough that ties (equal words) leave no trace."""
+    count = x.numel()
+    rounds = math.ceil(3 * math.log(max(1, count)) / math.log(2**32 - 1))
+    for _ in range(rounds):
+        key, subkey = split(key)
+        words = random_words(subkey, count).reshape(x.shape)
+        order = torch.sort(words ^ -(2**31), dim=axis, stable=True).indices  # as if unsigned
+        x = torch.gather(x, axis, order)
+    return x
