@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from fdnn.random.keys import _check, split
-from fdnn.random.threefry import random_words
+from fdnn.random.keys import check, split
+from fdnn.random.threefry import words
 from fdnn.types import Key, Scalar, Shape
 
 __all__ = [
@@ -54,10 +54,10 @@ def bits(key: Key, shape: Shape = (), dtype: torch.dtype = torch.uint32) -> Tens
     """
     if dtype not in _UNSIGNED:
         raise ValueError(f"`dtype` must be one of {_names(_UNSIGNED)}, got {dtype}")
-    words = _words(key, shape, 64 if dtype is torch.uint64 else 32)
+    drawn = raw_words(key, shape, 64 if dtype is torch.uint64 else 32)
     if dtype in (torch.uint32, torch.uint64):
-        return words.view(dtype)
-    return (words & (2 ** _UNSIGNED[dtype] - 1)).to(dtype)
+        return drawn.view(dtype)
+    return (drawn & (2 ** _UNSIGNED[dtype] - 1)).to(dtype)
 
 
 def uniform(
@@ -87,9 +87,9 @@ def uniform(
     if dtype not in _MANTISSA:
         raise ValueError(f"`dtype` must be one of {_names(_MANTISSA)}, got {dtype}")
     mantissa, drawn = _MANTISSA[dtype], _DRAWN[dtype]
-    words = _words(key, shape, 64 if drawn == 64 else 32)
+    raw = raw_words(key, shape, 64 if drawn == 64 else 32)
     # The top `mantissa` bits of the drawn ones, as a fraction: exact in `dtype`, and never 1.
-    fraction = (words >> (drawn - mantissa)).bitwise_and_(2**mantissa - 1).to(dtype)
+    fraction = (raw >> (drawn - mantissa)).bitwise_and_(2**mantissa - 1).to(dtype)
     fraction = fraction.mul_(2.0**-mantissa)
     if isinstance(minval, float | int) and isinstance(maxval, float | int):
         if (minval, maxval) == (0, 1):
@@ -221,10 +221,10 @@ def randint(
     span = torch.where(high > low, high - low, 1)
     first, second = split(key)
     if wide:
-        upper, lower = _words(first, shape, 64), _words(second, shape, 64)
+        upper, lower = raw_words(first, shape, 64), raw_words(second, shape, 64)
         return low + _offset_64(upper, lower, span)
-    upper = _words(first, shape, 32).to(torch.int64) & 0xFFFFFFFF
-    lower = _words(second, shape, 32).to(torch.int64) & 0xFFFFFFFF
+    upper = raw_words(first, shape, 32).to(torch.int64) & 0xFFFFFFFF
+    lower = raw_words(second, shape, 32).to(torch.int64) & 0xFFFFFFFF
     multiplier = (2**16 % span) ** 2 % 2**32 % span
     # JAX works modulo 2**32 throughout, so this does too.
     offset = ((upper % span * multiplier + lower % span) & 0xFFFFFFFF) % span
@@ -253,12 +253,14 @@ def gumbel(key: Key, shape: Shape = (), dtype: torch.dtype = torch.float32) -> T
     return -torch.log(-torch.log(uniform(key, shape, dtype, torch.finfo(dtype).tiny, 1.0)))
 
 
-def _words(key: Key, shape: Shape, width: int) -> Tensor:
-    _check(key)
+def raw_words(key: Key, shape: Shape, width: int = 32) -> Tensor:
+    """Draw words whose bits alone have meaning: int32, or int64 if `width` is 64."""
+    check(key)
     count = math.prod(shape)
     if count >= 2**32:
         raise ValueError(f"`shape` must hold fewer than 2**32 numbers, got {tuple(shape)}")
-    return random_words(key, count, width).reshape(tuple(shape))
+    start = torch.zeros((), dtype=torch.int64, device=key.device)
+    return words(key, start, count, width).reshape(tuple(shape))
 
 
 def _as(value: Scalar, like: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fdnn.random.threefry import threefry2x32
+from fdnn.random.threefry import words
 from fdnn.types import Key
 
 __all__ = ["fold_in", "key", "split"]
@@ -71,12 +71,12 @@ def split(key: Key, num: int | Sequence[int] = 2) -> Tensor:
         >>> first
         tensor([1797259609, 2579123966])
     """
-    _check(key)
+    check(key)
     shape = (num,) if isinstance(num, int) else tuple(num)
     if any(size < 0 for size in shape):
         raise ValueError(f"`num` must not be negative, got {num}")
-    counter = torch.arange(math.prod(shape), dtype=torch.int32, device=key.device)
-    return _encrypt(key, counter).reshape(*shape, 2)
+    start = torch.zeros((), dtype=torch.int64, device=key.device)
+    return _as_keys(words(key, start, math.prod(shape), 64)).reshape(*shape, 2)
 
 
 def fold_in(key: Key, data: int | Tensor) -> Key:
@@ -98,28 +98,20 @@ def fold_in(key: Key, data: int | Tensor) -> Key:
         >>> fold_in(key(0), 1)
         tensor([ 928981903, 3453687069])
     """
-    _check(key)
-    if isinstance(data, Tensor):
-        counter = data.to(device=key.device, dtype=torch.int32)
-    else:
-        counter = torch.full((), _signed(data), dtype=torch.int32, device=key.device)
-    return _encrypt(key, counter)
+    check(key)
+    if not isinstance(data, Tensor):
+        data = torch.full((), operator.index(data) & _WORD, dtype=torch.int64, device=key.device)
+    start = data.to(device=key.device, dtype=torch.int64)
+    return _as_keys(words(key, start, 1, 64)).squeeze(-2)
 
 
-def _encrypt(key: Key, counter: Tensor) -> Tensor:
-    """The cipher words of each counter under `key`, as keys: shape `(*counter.shape, 2)`."""
-    halves = key.to(torch.int32)
-    words = threefry2x32(halves[0], halves[1], torch.zeros_like(counter), counter)
-    return torch.stack(words, dim=-1).to(torch.int64) & _WORD
+def _as_keys(pairs: Tensor) -> Tensor:
+    """Cipher words side by side, as keys: shape `(*pairs.shape, 2)`."""
+    return torch.stack([(pairs >> 32) & _WORD, pairs & _WORD], dim=-1)
 
 
-def _signed(word: int) -> int:
-    """The int32 with the same low 32 bits."""
-    word = operator.index(word) & _WORD
-    return word - 2**32 if word >= 2**31 else word
-
-
-def _check(key: Key) -> None:
+def check(key: Key) -> None:
+    """Raise unless `key` is one key."""
     if not isinstance(key, Tensor) or key.shape != (2,) or key.dtype != torch.int64:
         found = f"{key.dtype} of shape {tuple(key.shape)}" if isinstance(key, Tensor) else repr(key)
         raise ValueError(

@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from fdnn.random.distributions import gumbel, randint, uniform
+from fdnn.random.distributions import gumbel, randint, raw_words, uniform
 from fdnn.random.keys import split
-from fdnn.random.threefry import random_words
 from fdnn.types import Key, Shape
 
 __all__ = ["categorical", "choice", "permutation"]
@@ -135,7 +134,7 @@ def _shuffle(key: Key, x: Tensor, axis: int) -> Tensor:
     rounds = math.ceil(3 * math.log(max(1, count)) / math.log(2**32 - 1))
     for _ in range(rounds):
         key, subkey = split(key)
-        words = random_words(subkey, count).reshape(x.shape)
-        order = torch.sort(words ^ -(2**31), dim=axis, stable=True).indices  # as if unsigned
+        drawn = raw_words(subkey, x.shape)
+        order = torch.sort(drawn ^ -(2**31), dim=axis, stable=True).indices  # as if unsigned
         x = torch.gather(x, axis, order)
     return x

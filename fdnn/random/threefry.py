@@ -4,13 +4,9 @@ A counter-based generator has no state: the i-th word of a draw is the cipher of
 under the key, so a draw is a pure function of key and shape, and every lane of a vmap can make
 its own.
 
-The cipher is a chain of 100 cheap integer operations. Three ways to run that one chain, all with
-the same bits:
-
-- inside `torch.compile` it is traced, and fused with whatever consumes the words;
-- in eager mode it runs in place on blocks that stay in cache;
-- once a process has drawn so much in eager mode that compiling would have paid, it is compiled
-  (if a C++ compiler is there), and every later large draw is one kernel.
+The cipher is a chain of 100 cheap integer operations. On the CPU it runs as one compiled loop
+(`threefry.c`), an operator of its own to vmap and `torch.compile`; elsewhere, and where there is
+no C compiler, as the torch operations below. The bits are the same.
 
 References:
     Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3".
@@ -18,21 +14,16 @@ References:
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-__all__ = ["random_words", "threefry2x32"]
+from fdnn.random import kernel
+
+__all__ = ["threefry2x32", "words"]
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA  # the key schedule's constant (Salmon et al., section 3.3)
-
 _BLOCK = 2**17  # words: two int32 blocks of this size fit a core's second-level cache
-_SMALL = 2**12  # below this a draw is all overhead, and the plain chain is as good as any
-_COMPILE_AFTER = 2**25  # eager words after which compiling (some seconds) would have paid
 
 
 def threefry2x32(k0: Tensor, k1: Tensor, x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,84 +62,81 @@ def threefry2x32(k0: Tensor, k1: Tensor, x0: Tensor, x1: Tensor) -> tuple[Tensor
     return x0, x1
 
 
-def random_words(key: Tensor, count: int, width: int = 32) -> Tensor:
-    """Return the first `count` random words of a key.
+def words(key: Tensor, start: Tensor, count: int, width: int) -> Tensor:
+    """Return `count` random words of a key: the ciphers of the counters from `start` on.
 
     Args:
         key: int64 of shape `(2,)`.
-        count: how many words, below 2**32.
+        start: the first counter, a 0-d int64 tensor of which the lowest 32 bits count.
+        count: how many words.
         width: bits of a word: 32 (the two cipher words xored) or 64 (both, side by side).
 
     Returns:
         Shape `(count,)`; int32 or int64, of which only the bits have meaning.
     """
-    if torch.compiler.is_compiling():
-        return _words(key, 0, count, width)
-    words: Tensor = torch.ops.fdnn.random_words(key, count, width)
-    return words
+    if torch.compiler.is_compiling() and key.device.type != "cpu":
+        return _chain(key, start, count, width)
+    drawn: Tensor = torch.ops.fdnn.random_words(key, start, count, width)
+    return drawn
 
 
-def _words(keys: Tensor, start: int, stop: int, width: int) -> Tensor:
-    """Words `start` to `stop` of each key: shape `(..., stop - start)` for keys `(..., 2)`."""
+def _chain(keys: Tensor, start: Tensor, count: int, width: int) -> Tensor:
+    """`words` in torch operations; keys of shape `(..., 2)` give words of shape `(..., count)`."""
     halves = keys.to(torch.int32).unsqueeze(-1)  # (..., 2, 1)
-    counter = torch.arange(start, stop, dtype=torch.int32, device=keys.device)
+    counter = start.to(torch.int32).unsqueeze(-1)
+    counter = counter + torch.arange(count, dtype=torch.int32, device=keys.device)
     x0, x1 = threefry2x32(halves[..., 0, :], halves[..., 1, :], torch.zeros_like(counter), counter)
     if width == 32:
         return x0.bitwise_xor_(x1)
     return (x0.to(torch.int64) << 32) | (x1.to(torch.int64) & 0xFFFFFFFF)
 
 
-@torch.library.custom_op("fdnn::random_words", mutates_args=())
-def _eager_words(keys: Tensor, count: int, width: int) -> Tensor:
-    lanes = math.prod(keys.shape[:-1])
-    if lanes * count <= _SMALL:
-        return _words(keys, 0, count, width)
-    if kernel := _compiled_kernel(lanes * count):
-        words: Tensor = kernel(keys.reshape(-1, 2), 0, count, width)
-        return words.reshape(*keys.shape[:-1], count)
-    step = max(1, _BLOCK // lanes)
-    blocks = [_words(keys, i, min(i + step, count), width) for i in range(0, count, step)]
-    return torch.cat(blocks, dim=-1) if len(blocks) > 1 else blocks[0]
+def _on_cpu(keys: Tensor, start: Tensor, count: int, width: int) -> Tensor:
+    if kernel.available():
+        return kernel.fill_words(keys, start, count, width)
+    return _in_blocks(keys, start, count, width)
 
 
-@_eager_words.register_fake
-def _(keys: Tensor, count: int, width: int) -> Tensor:
+def _in_blocks(keys: Tensor, start: Tensor, count: int, width: int) -> Tensor:
+    step = max(1, _BLOCK // max(1, start.numel()))
+    if count <= step:
+        return _chain(keys, start, count, width)
+    blocks = [_chain(keys, start + i, min(step, count - i), width) for i in range(0, count, step)]
+    return torch.cat(blocks, dim=-1)
+
+
+def _shape_only(keys: Tensor, start: Tensor, count: int, width: int) -> Tensor:
     dtype = torch.int32 if width == 32 else torch.int64
-    return keys.new_empty((*keys.shape[:-1], count), dtype=dtype)
+    return torch.empty((*start.shape, count), dtype=dtype, device=keys.device)
 
 
-@_eager_words.register_vmap
-def _(
-    info: object, in_dims: tuple[int | None, ...], keys: Tensor, count: int, width: int
+def _batched(
+    info: object,
+    in_dims: tuple[int | None, ...],
+    keys: Tensor,
+    start: Tensor,
+    count: int,
+    width: int,
 ) -> tuple[Tensor, int]:
-    batch_dim = in_dims[0]
-    assert batch_dim is not None  # vmap calls the rule only if something is batched
-    return torch.ops.fdnn.random_words(keys.movedim(batch_dim, 0), count, width), 0
+    """Vmap's rule: lanes are one more leading dimension."""
+    key_dim, start_dim = in_dims[:2]
+    if key_dim is not None:
+        keys = keys.movedim(key_dim, 0)
+    if start_dim is not None:
+        start = start.movedim(start_dim, 0)
+    if key_dim is None:
+        keys = keys.expand(*start.shape[:1], *keys.shape)
+    if start_dim is None:
+        start = start.expand(*keys.shape[:1], *start.shape)
+    return torch.ops.fdnn.random_words(keys, start, count, width), 0
 
 
-class _Tier:
-    """How far this process has come: words drawn so far, and the kernel once compiled.
-
-    It changes how fast bits are made, never which bits.
-    """
-
-    drawn = 0
-    kernel: Callable[..., Tensor] | None = None
-    failed = False
-
-
-def _compiled_kernel(words: int) -> Callable[..., Tensor] | None:
-    _Tier.drawn += words
-    if _Tier.failed or _Tier.drawn < _COMPILE_AFTER:
-        return None
-    if _Tier.kernel is None:
-        compiled = torch.compile(_words, fullgraph=True, dynamic=True)
-        example = torch.zeros(1, 2, dtype=torch.int64)
-        try:
-            for lanes, width in itertools.product((1, 2), (32, 64)):
-                compiled(example.expand(lanes, 2).contiguous(), 0, 2 * _SMALL, width)
-        except Exception:  # no compiler, or a broken one: the blocks serve as well, if slower
-            _Tier.failed = True
-            return None
-        _Tier.kernel = compiled
-    return _Tier.kernel
+_LIBRARY = torch.library.Library("fdnn", "FRAGMENT")
+_LIBRARY.define(
+    "random_words(Tensor keys, Tensor start, int count, int width) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_LIBRARY.impl("random_words", _on_cpu, "CPU")
+_LIBRARY.impl("random_words", _in_blocks, "CompositeExplicitAutograd")
+torch.library.register_fake("fdnn::random_words", _shape_only, lib=_LIBRARY)
+torch.library.register_vmap("fdnn::random_words", _batched, lib=_LIBRARY)
