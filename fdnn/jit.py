@@ -1,0 +1,115 @@
+"""Compilation with donation: `torch.compile(fullgraph=True)` that may reuse its inputs' memory."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from fdnn import tree
+
+__all__ = ["jit"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_RECOMPILE_LIMIT = 64  # torch's default of 8 is soon reached by functions of several shapes
+
+
+def jit(fn: Function, *, donate_argnums: int | Sequence[int] = ()) -> Function:
+    """Compile a pure function as one graph, each new combination of shapes anew.
+
+    Compile outermost: `jit(vmap(step))`, never `vmap(jit(step))`.
+
+    Args:
+        fn: a pure function of trees of tensors.
+        donate_argnums: positions of arguments that are given away. Their tensors are
+            overwritten inside the graph with the outputs of the same shape, dtype and device (in
+            the order of the leaves), so that no new memory is needed. Go on with the returned
+            tree; the donated one no longer holds what it did.
+
+    Returns:
+        A function of the same signature. Where there is no C++ compiler for the CPU backend, the
+        first call warns, says what to install, and every call runs `fn` as it is, donation left
+        out.
+
+    Raises:
+        ValueError: an entry of `donate_argnums` is negative, or names an argument that a call
+            does not pass by position.
+
+    Example:
+        >>> double = jit(lambda tree: {"x": tree["x"] * 2}, donate_argnums=0)
+        >>> state = double({"x": torch.ones(2)})
+        >>> double(state)
+        {'x': tensor([4., 4.])}
+
+    References:
+        Bradbury et al. (2018), "JAX: composable transformations of Python+NumPy programs", for
+        the idea of donation.
+    """
+    donated = (donate_argnums,) if isinstance(donate_argnums, int) else tuple(donate_argnums)
+    if any(number < 0 for number in donated):
+        raise ValueError(f"`donate_argnums` must not be negative, got {donate_argnums}")
+
+    def donating(*args: Any, **kwargs: Any) -> Any:
+        given = [leaf for number in donated for leaf in tree.leaves(args[number])]
+        return _settle(given, fn(*args, **kwargs))
+
+    # Dynamo keeps its cache, and counts recompilations, per code object. A copy of its own makes
+    # two jitted functions strangers to each other.
+    donating.__code__ = donating.__code__.replace()
+    compiled = torch.compile(
+        donating, fullgraph=True, dynamic=False, recompile_limit=_RECOMPILE_LIMIT
+    )
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if donated and max(donated) >= len(args):
+            raise ValueError(
+                f"`donate_argnums` names argument {max(donated)}, "
+                f"but the call passes {len(args)} by position"
+            )
+        return compiled(*args, **kwargs) if _can_compile() else fn(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def _settle(given: list[Tensor], result: Any) -> Any:
+    """Move outputs into the donated tensors that fit them."""
+    free: dict[Any, list[Tensor]] = {}
+    for old in given:
+        free.setdefault((old.shape, old.dtype, old.device), []).append(old)
+
+    def settle(new: Any) -> Any:
+        if not isinstance(new, Tensor):
+            return new
+        fitting = free.get((new.shape, new.dtype, new.device))
+        if not fitting:
+            return new
+        old = fitting.pop(0)
+        return old if old is new else old.copy_(new)
+
+    return tree.map(settle, result)
+
+
+@functools.cache
+def _can_compile() -> bool:
+    """Tell whether inductor finds a C++ compiler that works; warn once if not."""
+    if torch.cuda.is_available():
+        return True
+    from torch._inductor import cpp_builder, exc
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except exc.InvalidCxxCompiler:
+        warnings.warn(
+            "fdnn.jit runs without compiling, since no C++ compiler was found: install one "
+            "(Debian: apt-get install g++; macOS: xcode-select --install), or point $CXX at it",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return False
+    return True

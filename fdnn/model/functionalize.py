@@ -1,0 +1,202 @@
+"""`functionalize`: any `nn.Module` as a pure function of its parameters and buffers."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fdnn.model import initialize, recurrent
+from fdnn.model.keyed import KeyedRandomness
+from fdnn.types import Buffers, Initializer, Key, Params
+
+__all__ = ["Model", "functionalize"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Model:
+    """A module as pure functions; made by `functionalize`.
+
+    Attributes:
+        params: the module's own parameter values, by dotted name.
+        buffers: the module's own buffer values, by dotted name.
+    """
+
+    params: Params
+    buffers: Buffers
+    _plans: dict[str, initialize.Plan]
+    _train: nn.Module
+    _eval: nn.Module
+
+    def init(
+        self,
+        key: Key,
+        *,
+        weight: Initializer | None = None,
+        bias: Initializer | None = None,
+        rules: Sequence[tuple[str, Initializer]] = (),
+    ) -> tuple[Params, Buffers]:
+        """Draw fresh parameters, and buffers as a new module has them.
+
+        Every parameter has a key of its own, derived from `key` and its name. Without further
+        arguments each layer is drawn from torch's own default distribution for its type.
+
+        Args:
+            key: a key; vmap over a stack of keys gives a stack of parameters.
+            weight: draws every weight matrix or kernel (two or more dimensions; embeddings keep
+                their default).
+            bias: draws every bias.
+            rules: pairs of a glob on dotted names and an initializer. The first that matches
+                wins, before `weight` and `bias`.
+
+        Returns:
+            `(params, buffers)`, new tensors.
+
+        Raises:
+            ValueError: a glob of `rules` matches no parameter, or a layer of a type that no rule
+                knows would have to reset itself under vmap.
+
+        Example:
+            >>> from fdnn import initializers, random
+            >>> model = functionalize(nn.Linear(2, 3))
+            >>> params, _ = model.init(random.key(0), weight=initializers.he_normal())
+            >>> {name: tuple(value.shape) for name, value in params.items()}
+            {'weight': (3, 2), 'bias': (3,)}
+        """
+        params = initialize.draw(key, self._plans, self.params, weight, bias, rules)
+        return params, initialize.fresh_buffers(self._train, self.buffers)
+
+    def apply(
+        self,
+        params: Params,
+        buffers: Buffers,
+        *args: Any,
+        key: Key | None = None,
+        train: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Any, Buffers]:
+        """Run the module's forward pass as a pure function.
+
+        Args:
+            params: parameters by dotted name.
+            buffers: buffers by dotted name; the given ones are left as they are.
+            *args: what the module's `forward` takes.
+            key: the source of all randomness; needed only if something is drawn.
+            train: run in train mode (dropout active, batch statistics in use).
+            **kwargs: keyword arguments of `forward`.
+
+        Returns:
+            What `forward` returns, and the buffers after it (running statistics moved on).
+
+        Raises:
+            ValueError: a name is missing or unknown, or something is drawn and `key` is None.
+            NotImplementedError: the module calls a random operation that cannot be keyed.
+            RuntimeError: under vmap, buffers are not stacked although they change, or an
+                operation has no batching rule.
+        """
+        _check_names("params", self.params, params)
+        _check_names("buffers", self.buffers, buffers)
+        values = dict(params)
+        values.update({name: value.clone() for name, value in buffers.items()})
+        module = self._train if train else self._eval
+        try:
+            with KeyedRandomness(key):
+                output = functional_call(module, values, args, kwargs, strict=True)
+        except RuntimeError as error:
+            raise _retold(error) from error
+        return output, {name: values[name] for name in buffers}
+
+    def __repr__(self) -> str:
+        count = sum(value.numel() for value in self.params.values())
+        kind = type(self._train).__name__
+        return f"Model({kind}, {count:,} parameters, {len(self.buffers)} buffers)"
+
+
+def functionalize(module: nn.Module) -> Model:
+    """Turn a module into pure functions of parameters, buffers and a key.
+
+    The module is copied, never changed, and not needed afterwards. Tied parameters stay tied:
+    they have one entry, under their first name.
+
+    Args:
+        module: any module. Its train or eval mode does not matter: `apply` says which.
+
+    Returns:
+        A `Model`: `init`, `apply`, and the module's own `params` and `buffers`.
+
+    Raises:
+        TypeError: `module` is no `nn.Module`.
+        ValueError: a lazy layer has no shapes yet.
+
+    Example:
+        >>> from fdnn import random
+        >>> model = functionalize(nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5)))
+        >>> params, buffers = model.init(random.key(0))
+        >>> output, _ = model.apply(
+        ...     params, buffers, torch.ones(2, 4), key=random.key(1), train=True
+        ... )
+        >>> output.shape
+        torch.Size([2, 8])
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"`module` must be an nn.Module, got {module!r}")
+    for name, value in [*module.named_parameters(), *module.named_buffers()]:
+        if nn.parameter.is_lazy(value):
+            raise ValueError(
+                f"`module` has a lazy parameter {name!r} without a shape; call it once on a batch"
+            )
+    return Model(
+        params={name: p.detach().clone() for name, p in module.named_parameters()},
+        buffers={name: b.detach().clone() for name, b in module.named_buffers()},
+        _plans=initialize.plan(module),
+        _train=_skeleton(module).train(),
+        _eval=_skeleton(module).eval(),
+    )
+
+
+def _skeleton(module: nn.Module) -> nn.Module:
+    """Copy a module without its weights: parameters and buffers are on the meta device."""
+    memo: dict[int, Any] = {}
+    for parameter in module.parameters():
+        empty = torch.empty_like(parameter, device="meta")
+        memo[id(parameter)] = nn.Parameter(empty, requires_grad=False)
+    for buffer in module.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta", requires_grad=False)
+    skeleton = copy.deepcopy(module, memo)
+    recurrent.rewrite(skeleton)
+    for child in skeleton.modules():
+        if getattr(child, "inplace", False) is True:
+            child.inplace = False  # it would write into the caller's input
+    return skeleton.requires_grad_(False)
+
+
+def _check_names(argument: str, expected: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+    if expected.keys() == given.keys():
+        return
+    missing = [name for name in expected if name not in given]
+    unknown = [name for name in given if name not in expected]
+    raise ValueError(
+        f"`{argument}` must have the module's names: missing {missing}, unknown {unknown}"
+    )
+
+
+def _retold(error: RuntimeError) -> RuntimeError:
+    """Say what some errors of vmap mean here and what to do about them."""
+    said = str(error)
+    if "not batched" in said or "inplace arithmetic" in said or "in-place" in said:
+        return RuntimeError(
+            "under vmap, the model's buffers change lane by lane, so they must be stacked like "
+            "the parameters: pass `buffers` through vmap (in_dims 0), for example from "
+            f"`vmap(model.init)(keys)`. vmap said: {said}"
+        )
+    if "Batching rule not implemented" in said or "vmap" in said and ".item()" in said:
+        return RuntimeError(
+            "the model calls an operation that vmap cannot batch; replace it, or run the lanes "
+            f"one after the other (docs/gotchas.md). vmap said: {said}"
+        )
+    return error
