@@ -1,0 +1,28 @@
+"""Optimizers as pairs of pure functions: torch's trajectories, composable."""
+
+from fdnn.optim.adam import adam, scale_by_adam
+from fdnn.optim.adamw import adamw
+from fdnn.optim.apply import apply_updates, step
+from fdnn.optim.clip import clip_by_global_norm
+from fdnn.optim.decay import add_decayed_weights
+from fdnn.optim.learning_rate import maximize, scale_by_learning_rate
+from fdnn.optim.sgd import scale_by_momentum, sgd
+from fdnn.optim.state import OptState, Part, chain, diagnostics
+
+__all__ = [
+    "OptState",
+    "Part",
+    "adam",
+    "adamw",
+    "add_decayed_weights",
+    "apply_updates",
+    "chain",
+    "clip_by_global_norm",
+    "diagnostics",
+    "maximize",
+    "scale_by_adam",
+    "scale_by_learning_rate",
+    "scale_by_momentum",
+    "sgd",
+    "step",
+]

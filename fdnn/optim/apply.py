@@ -1,0 +1,50 @@
+"""From updates to new parameters."""
+
+from __future__ import annotations
+
+from fdnn import tree
+from fdnn.types import GradientTransformation, Params, Tree
+
+__all__ = ["apply_updates", "step"]
+
+
+def apply_updates(params: Params, updates: Tree) -> Params:
+    """Add updates to parameters, leaf by leaf, in the parameters' dtypes.
+
+    Raises:
+        ValueError: the trees have different structures.
+
+    Example:
+        >>> import torch
+        >>> apply_updates({"w": torch.ones(2)}, {"w": torch.tensor([0.5, -0.5])})
+        {'w': tensor([1.5000, 0.5000])}
+    """
+    new: Params = tree.map(lambda p, u: p + u.to(p.dtype), params, updates)
+    return new
+
+
+def step(
+    tx: GradientTransformation, params: Params, grads: Tree, opt_state: Tree
+) -> tuple[Params, Tree]:
+    """Take one optimizer step: `tx.update`, then `apply_updates`.
+
+    Args:
+        tx: the optimizer.
+        params: parameters.
+        grads: their gradients, a tree of the same structure.
+        opt_state: from `tx.init(params)` or the last step.
+
+    Returns:
+        `(params, opt_state)`, new.
+
+    Example:
+        >>> import torch
+        >>> from fdnn import optim
+        >>> tx = optim.sgd(lr=0.1)
+        >>> params = {"w": torch.ones(1)}
+        >>> params, _ = step(tx, params, {"w": torch.ones(1)}, tx.init(params))
+        >>> params
+        {'w': tensor([0.9000])}
+    """
+    updates, opt_state = tx.update(grads, opt_state, params)
+    return apply_updates(params, updates), opt_state

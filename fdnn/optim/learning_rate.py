@@ -1,0 +1,60 @@
+"""The ends of every optimizer: the sign at the beginning, the learning rate at the end."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from fdnn import tree
+from fdnn.optim.check import check
+from fdnn.optim.state import Chain, Hyper, Part, chain
+from fdnn.types import ScalarOrSchedule, Tree
+
+__all__ = ["maximize", "scale_by_learning_rate"]
+
+
+def scale_by_learning_rate(lr: ScalarOrSchedule) -> Chain:
+    r"""Turn a direction into a step downhill: $u = -\text{lr} \cdot d$.
+
+    Args:
+        lr: learning rate: a number, a 0-d tensor, or a schedule.
+
+    Raises:
+        ValueError: `lr` is negative.
+
+    Example:
+        >>> import torch
+        >>> tx = scale_by_learning_rate(lambda count: 0.5**count)
+        >>> updates, _ = tx.update({"w": torch.ones(1)}, tx.init({"w": torch.ones(1)}))
+        >>> updates
+        {'w': tensor([-1.])}
+    """
+    check(lr=(lr, 0.0, math.inf))
+
+    def update(
+        updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
+    ) -> tuple[Tree, dict[str, Tree], dict[str, Tensor]]:
+        factor = -hyper["lr"]
+        return tree.map(lambda u: u * factor, updates), {}, {}
+
+    return chain(Part("learning_rate", lambda params: {}, update, {"lr": lr}))
+
+
+def maximize() -> Chain:
+    """Turn gradients around, so that what follows climbs.
+
+    Example:
+        >>> import torch
+        >>> tx = maximize()
+        >>> tx.update({"w": torch.ones(1)}, tx.init({"w": torch.ones(1)}))[0]
+        {'w': tensor([-1.])}
+    """
+
+    def update(
+        updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
+    ) -> tuple[Tree, dict[str, Tree], dict[str, Tensor]]:
+        return tree.map(lambda u: -u, updates), {}, {}
+
+    return chain(Part("maximize", lambda params: {}, update))
