@@ -1,0 +1,36 @@
+"""fdnn: deep learning on PyTorch as pure functions.
+
+Models are pure functions of parameter dicts, optimizers are pairs of pure functions, randomness
+is an explicit key, and `torch.func.vmap` makes one run a hundred.
+"""
+
+from fdnn import (
+    data,
+    initializers,
+    metrics,
+    model,
+    optim,
+    random,
+    train,
+    tree,
+    types,
+)
+from fdnn.jit import jit
+from fdnn.model import Model, functionalize
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Model",
+    "data",
+    "functionalize",
+    "initializers",
+    "jit",
+    "metrics",
+    "model",
+    "optim",
+    "random",
+    "train",
+    "tree",
+    "types",
+]

@@ -29,7 +29,8 @@ def jit(fn: Function, *, donate_argnums: int | Sequence[int] = ()) -> Function:
         donate_argnums: positions of arguments that are given away. Their tensors are
             overwritten inside the graph with the outputs of the same shape, dtype and device (in
             the order of the leaves), so that no new memory is needed. Go on with the returned
-            tree; the donated one no longer holds what it did.
+            tree; the donated one no longer holds what it did. No output may be a view of a
+            donated tensor.
 
     Returns:
         A function of the same signature. Where there is no C++ compiler for the CPU backend, the
@@ -78,19 +79,18 @@ def jit(fn: Function, *, donate_argnums: int | Sequence[int] = ()) -> Function:
 
 
 def _settle(given: list[Tensor], result: Any) -> Any:
-    """Move outputs into the donated tensors that fit them."""
-    free: dict[Any, list[Tensor]] = {}
-    for old in given:
-        free.setdefault((old.shape, old.dtype, old.device), []).append(old)
+    """Move outputs into the donated tensors that fit them; a donated tensor handed on stays."""
+    handed_on = {id(leaf) for leaf in tree.leaves(result)}
+    free = [old for old in given if id(old) not in handed_on]
+    kept = {id(old) for old in given}
 
     def settle(new: Any) -> Any:
-        if not isinstance(new, Tensor):
+        if not isinstance(new, Tensor) or id(new) in kept:
             return new
-        fitting = free.get((new.shape, new.dtype, new.device))
-        if not fitting:
-            return new
-        old = fitting.pop(0)
-        return old if old is new else old.copy_(new)
+        for i, old in enumerate(free):
+            if (old.shape, old.dtype, old.device) == (new.shape, new.dtype, new.device):
+                return free.pop(i).copy_(new)
+        return new
 
     return tree.map(settle, result)
 

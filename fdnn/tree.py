@@ -1,13 +1,14 @@
 """Trees of tensors: mapping, selecting by path, splitting, stacking, measuring.
 
-The only module that imports optree. A path is the keys from the root to a leaf joined by dots,
-so the leaf `params["0.weight"]` of a flat dict has the path `"0.weight"`, and
-`{"layer": {"weight": w}}` has the path `"layer.weight"`. `None` is an empty tree, as in torch.
+The only module that imports optree. A path is the way from the root to a leaf, its steps joined
+by dots: dict keys, fields of named tuples, places in tuples and lists. The leaf
+`params["0.weight"]` of a flat dict has the path `"0.weight"`, and `state.slots["w"]` has
+`"slots.w"`. `None` is an empty tree: it has no leaf and stays where it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
@@ -46,42 +47,47 @@ def leaves(tree: Tree) -> list[Any]:
         >>> leaves({"b": 1, "a": (2, 3)})
         [2, 3, 1]
     """
-    return optree.tree_leaves(tree)
+    return list(optree.tree_leaves(tree))
 
 
 def paths(tree: Tree) -> list[str]:
-    """Return the dotted path of every leaf; dict keys come in sorted order.
+    """Return the dotted path of every leaf, fields of named tuples by name, dict keys sorted.
 
     Example:
         >>> paths({"w": {"1": 0, "0": 0}, "b": (0, 0)})
         ['b.0', 'b.1', 'w.0', 'w.1']
     """
-    return [_dotted(path) for path in optree.tree_paths(tree)]
+    return [path for path, _ in _named_leaves(tree)]
 
 
 def map(fn: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
-    """Apply `fn` to each leaf of `tree` (and the leaves of `rest` at the same places).
+    """Apply `fn` to each leaf of `tree` (and to what `rest` holds at the same places).
 
     Raises:
-        ValueError: a tree of `rest` has another structure.
+        ValueError: a tree of `rest` has another structure; the message names the path.
 
     Example:
         >>> map(lambda x, y: x + y, {"a": 1, "b": 2}, {"a": 10, "b": 20})
         {'a': 11, 'b': 22}
     """
-    return optree.tree_map(fn, tree, *rest)
+    try:
+        return optree.tree_map(fn, tree, *rest)
+    except ValueError:
+        for other in rest:
+            if optree.prefix_errors(tree, other):
+                _compare(tree, other, lambda _: "a leaf")
+        raise  # by `fn` itself
 
 
 def map_with_path(fn: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
-    """Apply `fn(path, leaf, *rest_leaves)` to each leaf.
+    """Apply `fn(path, leaf, *rest_leaves)` to each leaf, otherwise as `map`.
 
     Example:
         >>> map_with_path(lambda path, x: f"{path}={x}", {"a": {"b": 1}})
         {'a': {'b': 'a.b=1'}}
     """
-    return optree.tree_map_with_path(
-        lambda path, *args: fn(_dotted(path), *args), tree, *rest
-    )
+    ordered = iter(paths(tree))
+    return map(lambda *args: fn(next(ordered), *args), tree, *rest)
 
 
 def select(tree: Tree, where: Where) -> dict[str, Any]:
@@ -99,19 +105,15 @@ def select(tree: Tree, where: Where) -> dict[str, Any]:
         {'0.weight': 1, '1.weight': 3}
     """
     chosen = _chooser(tree, where)
-    return {
-        path: leaf
-        for path, leaf in zip(paths(tree), leaves(tree), strict=True)
-        if chosen(path, leaf)
-    }
+    return {path: leaf for path, leaf in _named_leaves(tree) if chosen(path, leaf)}
 
 
 def partition(tree: Tree, where: Where) -> tuple[Tree, Tree]:
     """Split `tree` in two: the chosen leaves, and the rest.
 
-    In a flat or nested dict the other half's keys are left out, so that each half is a tree of
-    its own (frozen parameters take no part in gradients or optimizer state). In tuples and
-    lists, where a place cannot be left out, the other half holds `None` there.
+    A dict entry none of whose leaves belong to a half is left out of it, so that each half is a
+    tree of its own (frozen parameters take no part in gradients or optimizer state). In tuples
+    and lists, where a place cannot be left out, the half holds `None` there.
 
     Args:
         tree: any tree.
@@ -135,20 +137,14 @@ def partition(tree: Tree, where: Where) -> tuple[Tree, Tree]:
 def combine(*trees: Tree) -> Tree:
     """Put the halves of a `partition` together again; the first tree that has a leaf wins.
 
+    Raises:
+        ValueError: at one place the trees hold different containers.
+
     Example:
         >>> combine({"b": 2}, {"a": 1})
         {'b': 2, 'a': 1}
     """
-    present = [tree for tree in trees if tree is not None]
-    if not present:
-        return None
-    first = present[0]
-    if isinstance(first, dict):
-        keys = dict.fromkeys(key for tree in present for key in tree)
-        return {key: combine(*(t[key] for t in present if key in t)) for key in keys}
-    if isinstance(first, tuple | list):
-        return _rebuild(first, [combine(*parts) for parts in zip(*present, strict=True)])
-    return first
+    return _combine(trees, ())
 
 
 def stack(trees: Sequence[Tree], dim: int = 0) -> Tree:
@@ -176,16 +172,22 @@ def unstack(tree: Tree, dim: int = 0) -> list[Tree]:
     """Undo `stack`: one tree for each index along `dim`.
 
     Raises:
-        ValueError: the leaves disagree about the size along `dim`, or there are none.
+        ValueError: a leaf has no dimension `dim`, the leaves disagree about its size, or there
+            are no leaves.
 
     Example:
         >>> [t["w"].item() for t in unstack({"w": torch.tensor([1, 2])})]
         [1, 2]
     """
-    sizes = {leaf.shape[dim] for leaf in leaves(tree)}
+    sizes: dict[int, str] = {}
+    for path, leaf in _named_leaves(tree):
+        if not -leaf.ndim <= dim < leaf.ndim:
+            raise ValueError(f"at path {path!r}: expected a dimension {dim}, found {_spec(leaf)}")
+        sizes.setdefault(leaf.shape[dim], f"{leaf.shape[dim]} at path {path!r}")
     if len(sizes) != 1:
-        raise ValueError(f"leaves must agree on the size of dimension {dim}, got {sorted(sizes)}")
-    return [map(lambda x, i=i: x.select(dim, i), tree) for i in range(sizes.pop())]
+        found = ", ".join(sizes.values()) or "no leaves"
+        raise ValueError(f"`tree` must have one size along dimension {dim}, got {found}")
+    return [map(lambda x, i=i: x.select(dim, i), tree) for i in range(*sizes)]
 
 
 def zeros_like(tree: Tree, dtype: torch.dtype | None = None) -> Tree:
@@ -212,11 +214,14 @@ def global_norm(tree: Tree) -> Tensor:
 
 
 def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
-    """Lay all leaves end to end in one vector.
+    """Lay all leaves end to end in one vector, in the widest of their dtypes.
 
     Returns:
         The vector, and the function that cuts such a vector into the tree again, each leaf in
         its own shape and dtype.
+
+    Raises:
+        ValueError: integers, real and complex numbers are mixed: no dtype holds them all exactly.
 
     Example:
         >>> vector, unravel = ravel({"a": torch.ones(2), "b": torch.zeros(())})
@@ -224,6 +229,9 @@ def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
         (tensor([1., 1., 0.]), tensor(0.))
     """
     parts, treedef = optree.tree_flatten(tree)
+    for path, part in _named_leaves(tree):
+        if _kind(part) != _kind(parts[0]):
+            raise ValueError(f"at path {path!r}: expected {_kind(parts[0])}, found {_spec(part)}")
     shapes = [part.shape for part in parts]
     dtypes = [part.dtype for part in parts]
     sizes = [part.numel() for part in parts]
@@ -256,19 +264,27 @@ def where(condition: Tensor, new: Tree, old: Tree) -> Tree:
         condition: a boolean tensor, 0-d or broadcasting from the left against every leaf, so
             that shape `(lanes,)` chooses lane by lane in a stacked tree.
         new: the tree taken where `condition` holds.
-        old: the tree taken elsewhere.
+        old: the tree taken elsewhere, of the same structure and shapes.
+
+    Raises:
+        ValueError: `new` and `old` differ, or `condition` does not fit a leaf.
 
     Example:
         >>> where(torch.tensor([True, False]), {"w": torch.ones(2, 1)}, {"w": torch.zeros(2, 1)})
         {'w': tensor([[1.],
                 [0.]])}
     """
+    shape = tuple(condition.shape)
 
-    def choose(a: Tensor, b: Tensor) -> Tensor:
-        aligned = condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim))
-        return torch.where(aligned, a, b)
+    def choose(path: str, a: Tensor, b: Tensor) -> Tensor:
+        aligned = shape + (1,) * (a.ndim - len(shape))
+        fits = [c in (1, n) for c, n in zip(aligned, a.shape, strict=False)]
+        if a.shape != b.shape or len(aligned) > a.ndim or not all(fits):
+            found = f"`condition` of shape {shape}, `new` {_spec(a)}, `old` {_spec(b)}"
+            raise ValueError(f"at path {path!r}: expected shapes that fit, found {found}")
+        return torch.where(condition.reshape(aligned), a, b)
 
-    return map(choose, new, old)
+    return map_with_path(choose, new, old)
 
 
 def assert_same_structure(expected: Tree, found: Tree) -> None:
@@ -283,11 +299,14 @@ def assert_same_structure(expected: Tree, found: Tree) -> None:
         Traceback (most recent call last):
         ValueError: at path 'w': expected float32 of shape (2,), found float32 of shape (3,)
     """
-    want = dict(zip(paths(expected), leaves(expected), strict=True))
-    have = dict(zip(paths(found), leaves(found), strict=True))
+    _compare(expected, found, _spec)
+
+
+def _compare(expected: Tree, found: Tree, describe: Callable[[Any], str]) -> None:
+    want = {path: describe(leaf) for path, leaf in _named_leaves(expected)}
+    have = {path: describe(leaf) for path, leaf in _named_leaves(found)}
     for path in [*want, *have]:
-        wanted = _describe(want[path]) if path in want else "nothing"
-        got = _describe(have[path]) if path in have else "nothing"
+        wanted, got = want.get(path, "nothing"), have.get(path, "nothing")
         if wanted != got:
             raise ValueError(f"at path {path!r}: expected {wanted}, found {got}")
     structures = optree.tree_structure(expected), optree.tree_structure(found)
@@ -295,14 +314,31 @@ def assert_same_structure(expected: Tree, found: Tree) -> None:
         raise ValueError(f"at the root: expected {structures[0]}, found {structures[1]}")
 
 
-def _dotted(path: tuple[Any, ...]) -> str:
-    return ".".join(str(entry) for entry in path)
+def _named_leaves(tree: Tree, path: tuple[Any, ...] = ()) -> list[tuple[str, Any]]:
+    if optree.tree_is_leaf(tree):
+        return [(_dotted(path), tree)]
+    steps = _steps(tree)
+    return [pair for step, x in steps for pair in _named_leaves(x, (*path, step))]
 
 
-def _describe(leaf: Any) -> str:
+def _steps(tree: Tree) -> list[tuple[Any, Any]]:
+    """The key, field or place of each child of a container, and the child."""
+    level = optree.tree_flatten_one_level(tree)
+    return list(zip(getattr(tree, "_fields", level.entries), level.children, strict=True))
+
+
+def _dotted(path: Sequence[Any]) -> str:
+    return ".".join([str(step) for step in path])
+
+
+def _spec(leaf: Any) -> str:
     if not isinstance(leaf, Tensor):
         return f"a {type(leaf).__name__}"
     return f"{str(leaf.dtype).removeprefix('torch.')} of shape {tuple(leaf.shape)}"
+
+
+def _kind(leaf: Tensor) -> str:
+    return "complex" if leaf.is_complex() else "real" if leaf.is_floating_point() else "integers"
 
 
 def _chooser(tree: Tree, where: Where) -> Callable[[str, Any], bool]:
@@ -312,20 +348,52 @@ def _chooser(tree: Tree, where: Where) -> Callable[[str, Any], bool]:
     globs = [where] if isinstance(where, str) else list(where)
     known = paths(tree)
     for glob in globs:
-        if not any(fnmatchcase(path, glob) for path in known):
-            raise ValueError(f"pattern {glob!r} matches no path; the paths are {known}")
-    return lambda path, _: any(fnmatchcase(path, glob) for glob in globs)
+        if not any(_matches(path, glob) for path in known):
+            raise ValueError(f"`where` matches no path with {glob!r}; the paths are {known}")
+    return lambda path, _: any(_matches(path, glob) for glob in globs)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _matches(path: str, glob: str) -> bool:
+    return fnmatchcase(path, glob)
 
 
 def _prune(tree: Tree, keep: Callable[[str, Any], bool], path: tuple[Any, ...]) -> Tree:
-    """Drop the leaves that `keep` refuses, and the dict entries this leaves empty."""
+    """Drop the leaves that `keep` refuses, and the dict entries that had only such leaves."""
+    if optree.tree_is_leaf(tree):
+        return tree if keep(_dotted(path), tree) else None
+    pruned = {step: _prune(child, keep, (*path, step)) for step, child in _steps(tree)}
     if isinstance(tree, dict):
-        kept = {key: _prune(child, keep, (*path, key)) for key, child in tree.items()}
-        return {key: child for key, child in kept.items() if child is not None}
-    if isinstance(tree, tuple | list):
-        return _rebuild(tree, [_prune(c, keep, (*path, i)) for i, c in enumerate(tree)])
-    return tree if tree is not None and keep(_dotted(path), tree) else None
+        return type(tree)({k: pruned[k] for k in tree if leaves(pruned[k]) or not leaves(tree[k])})
+    return _rebuild(tree, pruned.values())
 
 
-def _rebuild(like: Any, items: list[Any]) -> Any:
-    return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
+def _combine(trees: Sequence[Tree], path: tuple[Any, ...]) -> Tree:
+    present = [tree for tree in trees if tree is not None]
+    if not present:
+        return None
+    first = present[0]
+    for other in present[1:]:
+        if _frame(other) != _frame(first):
+            found = f"expected {_frame(first)}, found {_frame(other)}"
+            raise ValueError(f"at path {_dotted(path)!r}: {found}")
+    if optree.tree_is_leaf(first):
+        return first
+    parts: dict[Any, list[Tree]] = {}
+    for tree in present:
+        for step, child in tree.items() if isinstance(tree, dict) else _steps(tree):
+            parts.setdefault(step, []).append(child)
+    combined = {step: _combine(part, (*path, step)) for step, part in parts.items()}
+    return type(first)(combined) if isinstance(first, dict) else _rebuild(first, combined.values())
+
+
+def _frame(tree: Tree) -> str:
+    if optree.tree_is_leaf(tree):
+        return "a leaf"
+    length = "" if isinstance(tree, dict) else f" of length {len(tree)}"
+    return f"a {type(tree).__name__}{length}"
+
+
+def _rebuild(like: Tree, children: Iterable[Any]) -> Tree:
+    level = optree.tree_flatten_one_level(like)
+    return level.unflatten_func(level.metadata, list(children))

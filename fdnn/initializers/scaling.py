@@ -73,10 +73,10 @@ def variance_scaling(scale: Scalar, mode: Mode, distribution: Distribution) -> I
         # A fan below 1 belongs to an empty weight.
         variance = as_scalar(scale / max(1, fan), key, dtype)
         if distribution == "uniform":
-            return random.uniform(key, shape, dtype, -1.0, 1.0) * torch.sqrt(3 * variance)
+            return random.uniform(key, shape, dtype, -1.0, 1.0) * _root(3 * variance)
         if distribution == "normal":
-            return random.normal(key, shape, dtype) * torch.sqrt(variance)
-        std = torch.sqrt(variance) / as_scalar(_TRUNCATED_STD, key, dtype)
+            return random.normal(key, shape, dtype) * _root(variance)
+        std = _root(variance) / as_scalar(_TRUNCATED_STD, key, dtype)
         return random.truncated_normal(key, -2.0, 2.0, shape, dtype) * std
 
     return initializer(sample)
@@ -231,3 +231,9 @@ def _squared_gain(nonlinearity: str, a: Scalar) -> Scalar:
     if nonlinearity in ("relu", "leaky_relu"):
         return 2 / (1 + a * a) if nonlinearity == "leaky_relu" else 2.0
     return calculate_gain(nonlinearity) ** 2
+
+
+def _root(x: Tensor) -> Tensor:
+    """The square root, correctly rounded: torch's own in float32 may be one place off."""
+    exact = x.dtype if x.device.type == "mps" else torch.float64  # which mps does not have
+    return torch.sqrt(x.to(exact)).to(x.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -128,7 +129,7 @@ def dirac(groups: int = 1) -> Initializer:
             raise ValueError(f"`groups` must divide shape[0] = {shape[0]}, got {groups}")
         kernel = key.new_zeros(shape, dtype=dtype)
         if kernel.numel():
-            centre = (..., *(size // 2 for size in shape[2:]))
+            centre: tuple[Any, ...] = (..., *(size // 2 for size in shape[2:]))
             group = torch.eye(shape[0] // groups, shape[1], dtype=dtype, device=key.device)
             kernel[centre] = group.repeat(groups, 1)
         return kernel

@@ -7,7 +7,6 @@ a twin raises: it never falls through to torch's global generator.
 
 from __future__ import annotations
 
-import functools
 import types
 from collections.abc import Callable
 from typing import Any
@@ -83,7 +82,7 @@ class KeyedRandomness(TorchFunctionMode):
             with self:
                 return _OPENED[func](*args, **kwargs)
         name = getattr(func, "__name__", "")
-        if name in _random_names() and _draws(name, args):
+        if name in _RANDOM_NAMES and _draws(name, args):
             raise NotImplementedError(
                 f"the model calls the random operation {name!r}, which fdnn cannot key; it would "
                 "draw from torch's global generator. Write it with torch.rand, randn or bernoulli "
@@ -116,7 +115,6 @@ def _open(function: Callable[..., Any]) -> Callable[..., Any]:
 _OPENED = {function: _open(function) for function in _COMPOSITE}
 
 
-@functools.cache
 def _random_names() -> frozenset[str]:
     """Names of torch's random operations: those that torch itself tags, and the forgotten ones."""
     tagged = {
@@ -129,6 +127,9 @@ def _random_names() -> frozenset[str]:
     return frozenset(tagged | _UNTAGGED)
 
 
+_RANDOM_NAMES = _random_names()
+
+
 def _draws(name: str, args: tuple[Any, ...]) -> bool:
     """Tell whether this call of a random operation draws at all."""
     if name not in _RECURRENT:
@@ -138,5 +139,3 @@ def _draws(name: str, args: tuple[Any, ...]) -> bool:
     dropout, train = flags[2], flags[3]
     return bool(dropout and train)
 
-
-_random_names()

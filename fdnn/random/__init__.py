@@ -5,14 +5,13 @@ The only place in fdnn that draws. Nothing here reads or moves torch's global ge
 
 from fdnn.random.distributions import (
     bernoulli,
-    bits,
     exponential,
     gumbel,
     normal,
-    randint,
     truncated_normal,
     uniform,
 )
+from fdnn.random.integers import bits, randint
 from fdnn.random.keys import fold_in, key, split
 from fdnn.random.sampling import categorical, choice, permutation
 from fdnn.random.threefry import threefry2x32

@@ -1,4 +1,4 @@
-"""Draws from the usual distributions: `(key, shape) -> tensor`, with `jax.random`'s bits.
+"""Draws from the usual continuous distributions, and coins: `(key, shape) -> tensor`.
 
 Every function is pure, vmaps over keys and parameters, and traces under
 `torch.compile(fullgraph=True)`. The dtype defaults to float32, as in JAX.
@@ -11,17 +11,15 @@ import math
 import torch
 from torch import Tensor
 
-from fdnn.random.keys import check, split
-from fdnn.random.threefry import words
+from fdnn.random.integers import check_broadcast, names, raw_words
+from fdnn.random.keys import split
 from fdnn.types import Key, Scalar, Shape
 
 __all__ = [
     "bernoulli",
-    "bits",
     "exponential",
     "gumbel",
     "normal",
-    "randint",
     "truncated_normal",
     "uniform",
 ]
@@ -29,35 +27,6 @@ __all__ = [
 # Mantissa bits of each float, and how many random bits one draw takes.
 _MANTISSA = {torch.float64: 52, torch.float32: 23, torch.float16: 10, torch.bfloat16: 7}
 _DRAWN = {torch.float64: 64, torch.float32: 32, torch.float16: 16, torch.bfloat16: 8}
-_UNSIGNED = {torch.uint8: 8, torch.uint16: 16, torch.uint32: 32, torch.uint64: 64}
-_SIGNED = {torch.int8: 8, torch.int16: 16, torch.int32: 32, torch.int64: 64}
-
-
-def bits(key: Key, shape: Shape = (), dtype: torch.dtype = torch.uint32) -> Tensor:
-    """Draw uniform random bits.
-
-    Args:
-        key: a key.
-        shape: shape of the result.
-        dtype: `torch.uint8`, `uint16`, `uint32` or `uint64`.
-
-    Returns:
-        Unsigned integers. torch offers few operations on them; `.to(torch.int64)` helps.
-
-    Raises:
-        ValueError: `dtype` is not unsigned, or `shape` holds 2**32 numbers or more.
-
-    Example:
-        >>> from fdnn import random
-        >>> random.bits(random.key(0), (2,)).to(torch.int64)
-        tensor([4070199207, 2042213184])
-    """
-    if dtype not in _UNSIGNED:
-        raise ValueError(f"`dtype` must be one of {_names(_UNSIGNED)}, got {dtype}")
-    drawn = raw_words(key, shape, 64 if dtype is torch.uint64 else 32)
-    if dtype in (torch.uint32, torch.uint64):
-        return drawn.view(dtype)
-    return (drawn & (2 ** _UNSIGNED[dtype] - 1)).to(dtype)
 
 
 def uniform(
@@ -69,37 +38,49 @@ def uniform(
 ) -> Tensor:
     """Draw from the uniform distribution on `[minval, maxval)`.
 
+    The number is `minval + u * (maxval - minval)`, where u is a whole multiple of 2**-23 (for
+    float32; of 2**-52, 2**-10, 2**-7 for float64, float16, bfloat16) drawn from `[0, 1)`. The
+    bits are JAX's; but where these operations round, JAX's compiler may fuse them and then
+    differs in the last place.
+
     Args:
         key: a key.
         shape: shape of the result.
         dtype: float64, float32, float16 or bfloat16.
         minval: lower bound (a number, or a tensor that broadcasts to `shape`).
-        maxval: upper bound, likewise.
+        maxval: upper bound, likewise; reached only by rounding.
+
+    Returns:
+        Numbers of `dtype`.
 
     Raises:
-        ValueError: `dtype` is not one of these floats.
+        ValueError: `key` is no key, `dtype` is not one of these floats, `shape` is no shape or
+            holds 2**32 numbers or more, or a bound does not broadcast to `shape`.
 
     Example:
         >>> from fdnn import random
         >>> random.uniform(random.key(0), (3,))
-        tensor([0.9477, 0.4755, 0.6548])
+        tensor([0.9477, 0.9786, 0.3323])
     """
-    if dtype not in _MANTISSA:
-        raise ValueError(f"`dtype` must be one of {_names(_MANTISSA)}, got {dtype}")
+    _check_float(dtype)
+    check_broadcast("minval", minval, shape)
+    check_broadcast("maxval", maxval, shape)
     mantissa, drawn = _MANTISSA[dtype], _DRAWN[dtype]
     raw = raw_words(key, shape, 64 if drawn == 64 else 32)
     # The top `mantissa` bits of the drawn ones, as a fraction: exact in `dtype`, and never 1.
     fraction = (raw >> (drawn - mantissa)).bitwise_and_(2**mantissa - 1).to(dtype)
     fraction = fraction.mul_(2.0**-mantissa)
-    if isinstance(minval, float | int) and isinstance(maxval, float | int):
-        if (minval, maxval) == (0, 1):
-            return fraction
+    plain = isinstance(minval, float | int) and isinstance(maxval, float | int)
+    if plain and (minval, maxval) == (0, 1):
+        return fraction
     low, high = _as(minval, fraction), _as(maxval, fraction)
     return torch.maximum(low, fraction * (high - low) + low)
 
 
 def normal(key: Key, shape: Shape = (), dtype: torch.dtype = torch.float32) -> Tensor:
     """Draw from the standard normal distribution, by the inverse of its distribution function.
+
+    The number is `sqrt(2) * erfinv(u)` with u uniform on `(-1, 1)`.
 
     Args:
         key: a key.
@@ -109,17 +90,21 @@ def normal(key: Key, shape: Shape = (), dtype: torch.dtype = torch.float32) -> T
     Returns:
         Standard normal numbers; equal to JAX's up to the last places of `erfinv`.
 
+    Raises:
+        ValueError: as in `uniform`.
+
     Example:
         >>> from fdnn import random
         >>> random.normal(random.key(0), (3,))
-        tensor([ 1.6226,  2.0253, -0.4336]) 
+        tensor([ 1.6226,  2.0253, -0.4336])
     """
     if dtype.is_complex:
         real, imaginary = split(key)
         part = dtype.to_real()
         pair = normal(real, shape, part), normal(imaginary, shape, part)
         return torch.complex(*pair) / math.sqrt(2)
-    lowest = -1 + torch.finfo(dtype).eps / 2 if dtype in _MANTISSA else -1.0
+    _check_float(dtype)
+    lowest = -1 + torch.finfo(dtype).eps / 2  # the first number above -1
     return _normal_quantile(uniform(key, shape, dtype, lowest, 1.0))
 
 
@@ -127,17 +112,26 @@ def truncated_normal(
     key: Key,
     lower: Scalar,
     upper: Scalar,
-    shape: Shape = (),
+    shape: Shape | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Draw from the standard normal distribution restricted to `(lower, upper)`.
+
+    The number is `sqrt(2) * erfinv(u)`, u uniform between the `erf(bound / sqrt(2))`.
 
     Args:
         key: a key.
         lower: lower bound (a number, or a tensor that broadcasts to `shape`).
         upper: upper bound, likewise.
-        shape: shape of the result.
+        shape: shape of the result; what the bounds broadcast to if left out.
         dtype: float64, float32, float16 or bfloat16.
+
+    Returns:
+        Numbers of `dtype` strictly between the bounds; equal to JAX's up to the last places of
+        `erf` and `erfinv`.
+
+    Raises:
+        ValueError: as in `uniform`.
 
     Example:
         >>> from fdnn import random
@@ -145,13 +139,18 @@ def truncated_normal(
         >>> bool(draws.abs().max() < 2)
         True
     """
+    _check_float(dtype)
     like = torch.empty((), dtype=dtype, device=key.device)
     low, high = _as(lower, like), _as(upper, like)
+    if shape is None:
+        shape = (low + high).shape
+    check_broadcast("lower", low, shape)
+    check_broadcast("upper", high, shape)
     root = torch.full_like(like, math.sqrt(2))
     fraction = uniform(key, shape, dtype, torch.erf(low / root), torch.erf(high / root))
-    inside = torch.nextafter(low, torch.full_like(like, math.inf))
-    outside = torch.nextafter(high, torch.full_like(like, -math.inf))
-    return torch.minimum(torch.maximum(_normal_quantile(fraction), inside), outside)
+    first = torch.nextafter(low.detach(), torch.full_like(like, math.inf))
+    last = torch.nextafter(high.detach(), torch.full_like(like, -math.inf))
+    return torch.minimum(torch.maximum(_normal_quantile(fraction), first), last)
 
 
 def bernoulli(key: Key, p: Scalar = 0.5, shape: Shape | None = None) -> Tensor:
@@ -166,73 +165,40 @@ def bernoulli(key: Key, p: Scalar = 0.5, shape: Shape | None = None) -> Tensor:
         Booleans.
 
     Raises:
-        TypeError: `p` is not floating-point.
+        TypeError: `p` is a tensor, but not of floating-point numbers.
+        ValueError: `p` does not broadcast to `shape`, or as in `uniform`.
 
     Example:
         >>> from fdnn import random
         >>> random.bernoulli(random.key(0), 0.5, (4,))
-        tensor([False,  True, False,  True])
+        tensor([False, False,  True,  True])
     """
     if isinstance(p, Tensor):
         if not p.is_floating_point():
             raise TypeError(f"`p` must be floating-point, got a tensor of {p.dtype}")
-        return uniform(key, p.shape if shape is None else shape, p.dtype) < p
+        shape = p.shape if shape is None else shape
+        check_broadcast("p", p, shape)
+        return uniform(key, shape, p.dtype) < p
     # In float32, as JAX rounds a Python number.
     rounded = torch.full((), float(p), dtype=torch.float32, device=key.device)
     return uniform(key, () if shape is None else shape) < rounded
 
 
-def randint(
-    key: Key,
-    shape: Shape,
-    minval: int | Tensor,
-    maxval: int | Tensor,
-    dtype: torch.dtype = torch.int32,
-) -> Tensor:
-    """Draw integers from `[minval, maxval)`.
+def exponential(key: Key, shape: Shape = (), dtype: torch.dtype = torch.float32) -> Tensor:
+    """Draw from the exponential distribution with rate 1.
 
-    Two words make one number, so the bias that a span which is no power of two brings stays
-    below 2**-32 (2**-64 for int64).
+    The number is `-log(1 - u)` with u uniform on `[0, 1)`.
 
     Args:
         key: a key.
         shape: shape of the result.
-        minval: lower bound: an integer, or a tensor that broadcasts to `shape`.
-        maxval: upper bound, not reached, likewise. Where it is not above `minval`, `minval`
-            comes back.
-        dtype: int32 (as in JAX), int64, int16 or int8.
+        dtype: float64, float32, float16 or bfloat16.
+
+    Returns:
+        Numbers of 0 or more; equal to JAX's up to the last places of `log1p`.
 
     Raises:
-        ValueError: `dtype` is no signed integer.
-
-    Example:
-        >>> from fdnn import random
-        >>> random.randint(random.key(0), (5,), 0, 10)
-        tensor([2, 4, 5, 2, 2], dtype=torch.int32)
-    """
-    if dtype not in _SIGNED:
-        raise ValueError(f"`dtype` must be one of {_names(_SIGNED)}, got {dtype}")
-    wide = dtype is torch.int64
-    low = torch.as_tensor(minval, dtype=torch.int64, device=key.device)
-    high = torch.as_tensor(maxval, dtype=torch.int64, device=key.device)
-    if not wide:
-        info = torch.iinfo(dtype)
-        low, high = low.clamp(info.min, info.max), high.clamp(info.min, info.max + 1)
-    span = torch.where(high > low, high - low, 1)
-    first, second = split(key)
-    if wide:
-        upper, lower = raw_words(first, shape, 64), raw_words(second, shape, 64)
-        return low + _offset_64(upper, lower, span)
-    upper = raw_words(first, shape, 32).to(torch.int64) & 0xFFFFFFFF
-    lower = raw_words(second, shape, 32).to(torch.int64) & 0xFFFFFFFF
-    multiplier = (2**16 % span) ** 2 % 2**32 % span
-    # JAX works modulo 2**32 throughout, so this does too.
-    offset = ((upper % span * multiplier + lower % span) & 0xFFFFFFFF) % span
-    return (low + offset).to(dtype)
-
-
-def exponential(key: Key, shape: Shape = (), dtype: torch.dtype = torch.float32) -> Tensor:
-    """Draw from the exponential distribution with rate 1.
+        ValueError: as in `uniform`.
 
     Example:
         >>> from fdnn import random
@@ -245,22 +211,31 @@ def exponential(key: Key, shape: Shape = (), dtype: torch.dtype = torch.float32)
 def gumbel(key: Key, shape: Shape = (), dtype: torch.dtype = torch.float32) -> Tensor:
     """Draw from the standard Gumbel distribution: the noise whose argmax samples a softmax.
 
+    The number is `-log(-log(u))` with u uniform on `(0, 1)`.
+
+    Args:
+        key: a key.
+        shape: shape of the result.
+        dtype: float64, float32, float16 or bfloat16.
+
+    Returns:
+        Gumbel numbers; equal to JAX's up to the last places of `log`.
+
+    Raises:
+        ValueError: as in `uniform`.
+
     Example:
         >>> from fdnn import random
         >>> random.gumbel(random.key(0), (2,)).shape
         torch.Size([2])
     """
+    _check_float(dtype)
     return -torch.log(-torch.log(uniform(key, shape, dtype, torch.finfo(dtype).tiny, 1.0)))
 
 
-def raw_words(key: Key, shape: Shape, width: int = 32) -> Tensor:
-    """Draw words whose bits alone have meaning: int32, or int64 if `width` is 64."""
-    check(key)
-    count = math.prod(shape)
-    if count >= 2**32:
-        raise ValueError(f"`shape` must hold fewer than 2**32 numbers, got {tuple(shape)}")
-    start = torch.zeros((), dtype=torch.int64, device=key.device)
-    return words(key, start, count, width).reshape(tuple(shape))
+def _check_float(dtype: torch.dtype) -> None:
+    if dtype not in _MANTISSA:
+        raise ValueError(f"`dtype` must be one of {names(_MANTISSA)}, got {dtype}")
 
 
 def _as(value: Scalar, like: Tensor) -> Tensor:
@@ -274,24 +249,3 @@ def _normal_quantile(u: Tensor) -> Tensor:
     half = u.dtype in (torch.float16, torch.bfloat16)
     inverse = torch.erfinv(u.float()).to(u.dtype) if half else torch.erfinv(u)
     return inverse * torch.full((), math.sqrt(2), dtype=u.dtype, device=u.device)
-
-
-def _offset_64(upper: Tensor, lower: Tensor, span: Tensor) -> Tensor:
-    """`randint`'s formula on unsigned 64-bit words, which torch cannot divide.
-
-    A word w with its sign bit set stands for w + 2**64, and the remainders of the two parts are
-    added. The span of an int64 range is below 2**63, so every remainder fits.
-    """
-
-    def remainder(word: Tensor) -> Tensor:
-        half = (2**62 % span) * 2 % span  # 2**63 mod span
-        positive = (word & 0x7FFFFFFFFFFFFFFF) % span
-        return (positive + torch.where(word < 0, half, 0)) % span
-
-    multiplier = 2**32 % span
-    multiplier = remainder(multiplier * multiplier)
-    return remainder(remainder(upper) * multiplier + remainder(lower))
-
-
-def _names(dtypes: dict[torch.dtype, int]) -> str:
-    return ", ".join(str(dtype) for dtype in dtypes)

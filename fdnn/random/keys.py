@@ -36,21 +36,14 @@ def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Key:
 
     Raises:
         TypeError: `seed` is not an integer.
+        ValueError: `seed` is a tensor that is not 0-d.
 
     Example:
         >>> key(42)
         tensor([ 0, 42])
     """
-    if isinstance(seed, Tensor):
-        if seed.is_floating_point() or seed.is_complex() or seed.dtype == torch.bool:
-            raise TypeError(f"`seed` must be an integer, got a tensor of {seed.dtype}")
-        low = seed.to(device=device, dtype=torch.int64) & _WORD
-        return torch.stack([torch.zeros_like(low), low], dim=-1)
-    try:
-        low_word = operator.index(seed) & _WORD
-    except TypeError:
-        raise TypeError(f"`seed` must be an integer, got {seed!r}") from None
-    return torch.tensor([0, low_word], dtype=torch.int64, device=device)
+    low = _low_word("seed", seed, device)
+    return torch.stack([torch.zeros_like(low), low])
 
 
 def split(key: Key, num: int | Sequence[int] = 2) -> Tensor:
@@ -72,7 +65,7 @@ def split(key: Key, num: int | Sequence[int] = 2) -> Tensor:
         tensor([1797259609, 2579123966])
     """
     check(key)
-    shape = (num,) if isinstance(num, int) else tuple(num)
+    shape = tuple(num) if isinstance(num, Sequence) else (operator.index(num),)
     if any(size < 0 for size in shape):
         raise ValueError(f"`num` must not be negative, got {num}")
     start = torch.zeros((), dtype=torch.int64, device=key.device)
@@ -92,17 +85,30 @@ def fold_in(key: Key, data: int | Tensor) -> Key:
         A key.
 
     Raises:
-        ValueError: `key` is no key.
+        TypeError: `data` is not an integer.
+        ValueError: `key` is no key, or `data` is a tensor that is not 0-d.
 
     Example:
         >>> fold_in(key(0), 1)
         tensor([ 928981903, 3453687069])
     """
     check(key)
-    if not isinstance(data, Tensor):
-        data = torch.full((), operator.index(data) & _WORD, dtype=torch.int64, device=key.device)
-    start = data.to(device=key.device, dtype=torch.int64)
-    return _as_keys(words(key, start, 1, 64)).squeeze(-2)
+    return _as_keys(words(key, _low_word("data", data, key.device), 1, 64)).squeeze(-2)
+
+
+def _low_word(name: str, value: int | Tensor, device: torch.device | str | None) -> Tensor:
+    """The lowest 32 bits of an integer, as a 0-d int64 tensor."""
+    if not isinstance(value, Tensor):
+        try:
+            word = operator.index(value) & _WORD
+        except TypeError:
+            raise TypeError(f"`{name}` must be an integer, got {value!r}") from None
+        return torch.full((), word, dtype=torch.int64, device=device)
+    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+        raise TypeError(f"`{name}` must be an integer, got a tensor of {value.dtype}")
+    if value.ndim:
+        raise ValueError(f"`{name}` must be 0-d, got shape {tuple(value.shape)}; vmap over it")
+    return value.to(device=device, dtype=torch.int64) & _WORD
 
 
 def _as_keys(pairs: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from fdnn.random.distributions import gumbel, randint, raw_words, uniform
+from fdnn.random.distributions import gumbel, uniform
+from fdnn.random.integers import randint, raw_words
 from fdnn.random.keys import split
 from fdnn.types import Key, Shape
 
@@ -15,7 +16,7 @@ __all__ = ["categorical", "choice", "permutation"]
 
 
 def permutation(key: Key, x: int | Tensor, axis: int = 0, independent: bool = False) -> Tensor:
-    """Shuffle.
+    """Shuffle: every order is as likely as any other.
 
     Args:
         key: a key.
@@ -27,7 +28,7 @@ def permutation(key: Key, x: int | Tensor, axis: int = 0, independent: bool = Fa
         A shuffled copy.
 
     Raises:
-        ValueError: `x` is a 0-d tensor.
+        ValueError: `x` is a 0-d tensor or a negative number, or lacks `axis`.
 
     Example:
         >>> from fdnn import random
@@ -35,9 +36,10 @@ def permutation(key: Key, x: int | Tensor, axis: int = 0, independent: bool = Fa
         tensor([0, 1, 2, 3, 4])
     """
     if isinstance(x, int):
+        if x < 0:
+            raise ValueError(f"`x` must not be negative, got {x}")
         return _shuffle(key, torch.arange(x, device=key.device), 0)
-    if x.ndim == 0:
-        raise ValueError("`x` must be an int or have at least one dimension, got a 0-d tensor")
+    _check_axis("x", x, axis)
     if independent or x.ndim == 1:
         return _shuffle(key, x, axis)
     order = _shuffle(key, torch.arange(x.shape[axis], device=key.device), 0)
@@ -62,15 +64,21 @@ def choice(
         p: probabilities, one for each slice; equal if left out.
         axis: the axis of `a` to sample along.
 
+    Returns:
+        The slices, with `shape` in the place of `axis`.
+
     Raises:
-        ValueError: more draws than slices without replacement, nothing to draw from, or `p` of
-            the wrong shape.
+        TypeError: `p` is not floating-point.
+        ValueError: more draws than slices without replacement, nothing to draw from, `a` is a
+            0-d tensor or lacks `axis`, or `p` has the wrong shape.
 
     Example:
         >>> from fdnn import random
         >>> random.choice(random.key(1), torch.tensor([10, 20, 30]), (2,)).shape
         torch.Size([2])
     """
+    if isinstance(a, Tensor):
+        _check_axis("a", a, axis)
     size = a if isinstance(a, int) else a.shape[axis]
     draws = math.prod(shape)
     if size <= 0 and draws:
@@ -79,6 +87,8 @@ def choice(
         raise ValueError(f"`shape` asks for {draws} draws without replacement from only {size}")
     if p is not None and p.shape != (size,):
         raise ValueError(f"`p` must have shape ({size},), got {tuple(p.shape)}")
+    if p is not None and not p.is_floating_point():
+        raise TypeError(f"`p` must be floating-point, got a tensor of {p.dtype}")
     if p is None:
         index = (
             randint(key, (draws,), 0, size).to(torch.int64)
@@ -90,16 +100,15 @@ def choice(
         fraction = cumulative[-1] * (1 - uniform(key, (draws,), p.dtype))
         index = torch.searchsorted(cumulative, fraction)
     else:
-        index = torch.topk(gumbel(key, (size,), p.dtype) + torch.log(p), draws).indices
+        scores = gumbel(key, (size,), p.dtype) + torch.log(p)
+        index = torch.sort(scores, descending=True, stable=True).indices[:draws]
     if isinstance(a, int):
         return index.reshape(tuple(shape))
     axis = axis % a.ndim
     return a.index_select(axis, index).reshape(*a.shape[:axis], *shape, *a.shape[axis + 1 :])
 
 
-def categorical(
-    key: Key, logits: Tensor, axis: int = -1, shape: Shape | None = None
-) -> Tensor:
+def categorical(key: Key, logits: Tensor, axis: int = -1, shape: Shape | None = None) -> Tensor:
     """Draw category numbers with probabilities `softmax(logits)`.
 
     Args:
@@ -109,14 +118,21 @@ def categorical(
         shape: shape of the result; ends in the shape of `logits` without `axis`, which is the
             default.
 
+    Returns:
+        int64, of the given shape.
+
     Raises:
-        ValueError: `shape` does not end so.
+        TypeError: `logits` are not floating-point.
+        ValueError: `shape` does not end so, or `logits` lack `axis`.
 
     Example:
         >>> from fdnn import random
         >>> random.categorical(random.key(0), torch.tensor([-100.0, 0.0, -100.0]), shape=(3,))
         tensor([1, 1, 1])
     """
+    if not logits.is_floating_point():
+        raise TypeError(f"`logits` must be floating-point, got a tensor of {logits.dtype}")
+    _check_axis("logits", logits, axis)
     axis = axis % logits.ndim
     batch = logits.shape[:axis] + logits.shape[axis + 1 :]
     shape = tuple(batch if shape is None else shape)
@@ -130,11 +146,19 @@ def categorical(
 
 def _shuffle(key: Key, x: Tensor, axis: int) -> Tensor:
     """Sort by random words, often enough that ties (equal words) leave no trace."""
-    count = x.numel()
-    rounds = math.ceil(3 * math.log(max(1, count)) / math.log(2**32 - 1))
+    rounds = math.ceil(3 * math.log(max(1, x.numel())) / math.log(2**32 - 1))
+    if rounds == 0:
+        return x.clone()
     for _ in range(rounds):
         key, subkey = split(key)
         drawn = raw_words(subkey, x.shape)
         order = torch.sort(drawn ^ -(2**31), dim=axis, stable=True).indices  # as if unsigned
         x = torch.gather(x, axis, order)
     return x
+
+
+def _check_axis(name: str, x: Tensor, axis: int) -> None:
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(
+            f"`{name}` must have the axis {axis}, got a tensor of shape {tuple(x.shape)}"
+        )

@@ -47,7 +47,7 @@ def threefry2x32(k0: Tensor, k1: Tensor, x0: Tensor, x1: Tensor) -> tuple[Tensor
         Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3".
     """
     schedule = (k0, k1, k0 ^ k1 ^ _PARITY)
-    shape = torch.broadcast_shapes(k0.shape, k1.shape, x0.shape, x1.shape)
+    shape = torch.broadcast_shapes(k0.shape, k1.shape, x0.shape, x1.shape)  # type: ignore[no-untyped-call]
     # The two sums are fresh and batched wherever key or counter is, so that everything after
     # them may work in place, under vmap as well.
     x0 = (x0 + k0 + torch.zeros_like(k1)).expand(shape).contiguous()
@@ -131,12 +131,12 @@ def _batched(
     return torch.ops.fdnn.random_words(keys, start, count, width), 0
 
 
-_LIBRARY = torch.library.Library("fdnn", "FRAGMENT")
-_LIBRARY.define(
+_LIBRARY = torch.library.Library("fdnn", "FRAGMENT")  # type: ignore[no-untyped-call]
+_LIBRARY.define(  # type: ignore[no-untyped-call]
     "random_words(Tensor keys, Tensor start, int count, int width) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
-_LIBRARY.impl("random_words", _on_cpu, "CPU")
-_LIBRARY.impl("random_words", _in_blocks, "CompositeExplicitAutograd")
+_LIBRARY.impl("random_words", _on_cpu, "CPU")  # type: ignore[no-untyped-call]
+_LIBRARY.impl("random_words", _in_blocks, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 torch.library.register_fake("fdnn::random_words", _shape_only, lib=_LIBRARY)
 torch.library.register_vmap("fdnn::random_words", _batched, lib=_LIBRARY)

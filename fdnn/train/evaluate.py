@@ -1,0 +1,89 @@
+"""Measuring a trained state on data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fdnn import tree
+from fdnn.metrics import Metric
+from fdnn.model import Model
+from fdnn.train.state import TrainState
+
+__all__ = ["evaluate"]
+
+
+@torch.no_grad()
+def evaluate(
+    model: Model,
+    state: TrainState,
+    data: Any,
+    metrics: Mapping[str, Metric],
+    *,
+    batch_size: int = 1000,
+) -> dict[str, Tensor]:
+    """Compute metrics of a state, or of every lane of a stacked state, in eval mode.
+
+    Args:
+        model: from `functionalize`.
+        state: one run, or many stacked.
+        data: tensors `(*inputs, target)` of equal length, or an iterable of such batches
+            (a `torch.utils.data.DataLoader`).
+        metrics: by name; see `fdnn.metrics`.
+        batch_size: how many examples at once, if `data` is tensors.
+
+    Returns:
+        One tensor for each metric: 0-d, or of shape `(lanes,)`.
+
+    Raises:
+        ValueError: `metrics` or `data` is empty.
+
+    Example:
+        >>> from torch import nn
+        >>> from fdnn import functionalize, metrics, optim, random, train
+        >>> model, tx = functionalize(nn.Linear(4, 2)), optim.sgd()
+        >>> state = train.init(model, tx, random.key(0))
+        >>> data = torch.ones(3, 4), torch.tensor([0, 0, 0])
+        >>> evaluate(model, state, data, {"accuracy": metrics.accuracy()})["accuracy"].shape
+        torch.Size([])
+    """
+    if not metrics:
+        raise ValueError("`metrics` must hold at least one metric, got none")
+    stacked = state.count.ndim == 1
+
+    def predict(params: Any, buffers: Any, inputs: list[Any]) -> Any:
+        keywords: Mapping[str, Any] = {}
+        if inputs and isinstance(inputs[0], Mapping):
+            keywords, inputs = inputs[0], inputs[1:]
+        return model.apply(params, buffers, *inputs, **keywords)[0]
+
+    if stacked:
+        predict = torch.vmap(predict, in_dims=(0, 0, None))
+    states: dict[str, Any] | None = None
+    for *inputs, target in _batches(data, batch_size):
+        output = predict(state.params, state.buffers, inputs)
+        if states is None:
+            lanes = [state.count.shape[0]] if stacked else []
+            states = {name: _expand(metric.init(), lanes) for name, metric in metrics.items()}
+        for name, metric in metrics.items():
+            update = torch.vmap(metric.update, in_dims=(0, 0, None)) if stacked else metric.update
+            states[name] = update(states[name], output, target)
+    if states is None:
+        raise ValueError("`data` must hold at least one batch, got none")
+    return {
+        name: (torch.vmap(metric.compute) if stacked else metric.compute)(states[name])
+        for name, metric in metrics.items()
+    }
+
+
+def _batches(data: Any, batch_size: int) -> Any:
+    if not (isinstance(data, tuple | list) and all(isinstance(part, Tensor) for part in data)):
+        return data
+    return zip(*(part.split(batch_size) for part in data), strict=True)
+
+
+def _expand(state: Any, lanes: list[int]) -> Any:
+    return tree.map(lambda leaf: leaf.expand(*lanes, *leaf.shape), state)
