@@ -62,7 +62,7 @@ def jit(fn: Function, *, donate_argnums: int | Sequence[int] = ()) -> Function:
     # Dynamo keeps its cache, and counts recompilations, per code object. A copy of its own makes
     # two jitted functions strangers to each other.
     donating.__code__ = donating.__code__.replace()
-    compiled = torch.compile(
+    compiled = torch.compile(  # type: ignore[call-overload]
         donating, fullgraph=True, dynamic=False, recompile_limit=_RECOMPILE_LIMIT
     )
 

@@ -47,7 +47,9 @@ def leaves(tree: Tree) -> list[Any]:
         >>> leaves({"b": 1, "a": (2, 3)})
         [2, 3, 1]
     """
-    return list(optree.tree_leaves(tree))
+    found: list[Any] = []
+    optree.tree_map(found.append, tree)  # `tree_leaves` of empty dicts stops torch.compile
+    return found
 
 
 def paths(tree: Tree) -> list[str]:

@@ -171,7 +171,7 @@ def _skeleton(module: nn.Module) -> nn.Module:
     recurrent.rewrite(skeleton)
     for child in skeleton.modules():
         if getattr(child, "inplace", False) is True:
-            child.inplace = False  # it would write into the caller's input
+            child.inplace = False  # type: ignore[assignment]  # it would write into the caller's input
     return skeleton.requires_grad_(False)
 
 
@@ -194,7 +194,7 @@ def _retold(error: RuntimeError) -> RuntimeError:
             "the parameters: pass `buffers` through vmap (in_dims 0), for example from "
             f"`vmap(model.init)(keys)`. vmap said: {said}"
         )
-    if "Batching rule not implemented" in said or "vmap" in said and ".item()" in said:
+    if "Batching rule not implemented" in said or ("vmap" in said and ".item()" in said):
         return RuntimeError(
             "the model calls an operation that vmap cannot batch; replace it, or run the lanes "
             f"one after the other (docs/gotchas.md). vmap said: {said}"

@@ -97,18 +97,17 @@ def _open(function: Callable[..., Any]) -> Callable[..., Any]:
     Such a function first asks whether a mode wants it, and the mode is off while it answers: the
     dropout inside would go unseen. The copy skips the question, so that the mode can stay on.
     """
-    inner = function
     never = dict.fromkeys(
         ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"),
         lambda *tensors: False,
     )
     copy = types.FunctionType(
-        inner.__code__,  # type: ignore[attr-defined]
-        {**inner.__globals__, **never},  # type: ignore[attr-defined]
+        function.__code__,
+        {**function.__globals__, **never},
         function.__name__,
-        inner.__defaults__,  # type: ignore[attr-defined]
+        function.__defaults__,
     )
-    copy.__kwdefaults__ = inner.__kwdefaults__  # type: ignore[attr-defined]
+    copy.__kwdefaults__ = function.__kwdefaults__
     return copy
 
 
@@ -138,4 +137,3 @@ def _draws(name: str, args: tuple[Any, ...]) -> bool:
     flags = [arg for arg in args if not isinstance(arg, Tensor | tuple | list)]
     dropout, train = flags[2], flags[3]
     return bool(dropout and train)
-

@@ -162,16 +162,13 @@ def randperm(key: Key, n: int, **options: Any) -> Tensor:
     return _finish(order.to(options.get("dtype") or torch.int64), options.get("device"), options)
 
 
-def normal(
-    key: Key, mean: Any, std: Any = 1.0, size: Any = None, **options: Any
-) -> Tensor:
+def normal(key: Key, mean: Any, std: Any = 1.0, size: Any = None, **options: Any) -> Tensor:
     """Normal numbers with the given means and standard deviations."""
     tensors = [value for value in (mean, std) if isinstance(value, Tensor)]
     if tensors:
-        shape = torch.broadcast_shapes(*(value.shape for value in tensors))
-        options = {**_like(tensors[0]), **options}
-        return randn(key, shape, **options) * std + mean
-    return randn(key, size, **options) * std + mean
+        size, options = (mean + std).shape, {**_like(tensors[0]), **options}
+    noise: Tensor = randn(key, size, **options) * std + mean
+    return noise
 
 
 def bernoulli(key: Key, input: Tensor, p: float | None = None, **options: Any) -> Tensor:
@@ -222,9 +219,7 @@ def normal_(key: Key, input: Tensor, mean: Any = 0.0, std: Any = 1.0, **options:
 def log_normal_(key: Key, input: Tensor, mean: Any = 1.0, std: Any = 2.0, **options: Any) -> Tensor:
     """Fill with exponentials of normal numbers."""
     _refuse(options)
-    return input.copy_(
-        torch.exp(random.normal(key, input.shape, _drawn_dtype(input)) * std + mean)
-    )
+    return input.copy_(torch.exp(random.normal(key, input.shape, _drawn_dtype(input)) * std + mean))
 
 
 def exponential_(key: Key, input: Tensor, lambd: Any = 1.0, **options: Any) -> Tensor:
@@ -242,8 +237,10 @@ def random_(key: Key, input: Tensor, *bounds: int, **options: Any) -> Tensor:
     _refuse(options)
     if high is None:
         dtype = input.dtype
-        high = 2 ** (24 if dtype is torch.float32 else 53) if dtype.is_floating_point else (
-            2 if dtype is torch.bool else torch.iinfo(dtype).max
+        high = (
+            2 ** (24 if dtype is torch.float32 else 53)
+            if dtype.is_floating_point
+            else (2 if dtype is torch.bool else torch.iinfo(dtype).max)
         )
     return input.copy_(random.randint(key, input.shape, low, high, torch.int64))
 
@@ -260,9 +257,9 @@ def _drop(key: Key, input: Tensor, p: float, shape: Any) -> Tensor:
 def _drop_to_saturation(key: Key, input: Tensor, p: float, shape: Any) -> Tensor:
     if p == 1.0:
         return torch.zeros_like(input)
-    a = ((1 - p) * (1 + p * _SELU_SATURATION**2)) ** -0.5
+    a = 1 / math.sqrt((1 - p) * (1 + p * _SELU_SATURATION**2))
     b = -a * _SELU_SATURATION * p
-    kept = torch.where(random.bernoulli(key, 1 - p, shape), input, _SELU_SATURATION)
+    kept: Tensor = torch.where(random.bernoulli(key, 1 - p, shape), input, _SELU_SATURATION)
     return kept * a + b
 
 
@@ -324,7 +321,13 @@ def _rrelu_in_training(
 
 
 def _attention_drops(
-    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, *_: Any, **__: Any
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    *_: Any,
+    **__: Any,
 ) -> bool:
     return dropout_p > 0
 

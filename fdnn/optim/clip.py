@@ -51,7 +51,5 @@ def clip_by_global_norm(max_norm: ScalarOrSchedule) -> Chain:
         return tree.map(lambda u: u * factor.to(u.dtype), updates), {}, {"grad_norm": norm}
 
     return chain(
-        Part(
-            "clip", lambda params: {}, update, {"max_norm": max_norm}, diagnostics=("grad_norm",)
-        )
+        Part("clip", lambda params: {}, update, {"max_norm": max_norm}, diagnostics=("grad_norm",))
     )

@@ -35,7 +35,7 @@ class OptState(NamedTuple):
         diagnostics: 0-d tensors that the last step left for whoever wants to look.
     """
 
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]
     hyperparams: Hyper
     slots: dict[str, Tree]
     diagnostics: dict[str, Tensor]
@@ -168,7 +168,12 @@ def _opaque(init: Callable[..., Any], update: Callable[..., Any]) -> Part:
     name = getattr(init, "__qualname__", "transform").split(".")[0]
 
     def part_update(
-        updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **extra: Any
+        updates: Tree,
+        slots: dict[str, Tree],
+        params: Tree,
+        hyper: Hyper,
+        count: Tensor,
+        **extra: Any,
     ) -> tuple[Tree, dict[str, Tree], dict[str, Tensor]]:
         updates, state = update(updates, slots[name], params, **extra)
         return updates, {name: state}, {}

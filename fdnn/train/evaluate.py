@@ -86,4 +86,4 @@ def _batches(data: Any, batch_size: int) -> Any:
 
 
 def _expand(state: Any, lanes: list[int]) -> Any:
-    return tree.map(lambda leaf: leaf.expand(*lanes, *leaf.shape), state)
+    return tree.map(lambda leaf: leaf.expand((*lanes, *leaf.shape)), state)

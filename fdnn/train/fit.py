@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -141,7 +141,7 @@ class _Tensors:
     def batches(self, state: TrainState, epoch: int, lanes: int | None) -> Iterator[Tensor]:
         """Yield each batch's indices: shape `(batch,)`, or `(lanes, batch)`."""
         order = epoch_order if lanes is None else torch.vmap(epoch_order, in_dims=(0, None, None))
-        yield from order(state.key, epoch, self.size).split(self.batch_size, dim=-1)
+        yield from torch.split(order(state.key, epoch, self.size), self.batch_size, dim=-1)
 
     def look_up(self, index: Tensor) -> tuple[Tensor, ...]:
         """Gather a batch."""
@@ -157,9 +157,9 @@ class _Loader:
         self.loader = loader
         self.steps = len(loader)
 
-    def batches(self, state: TrainState, epoch: int, lanes: int | None) -> Iterable[Any]:
-        """Return the batches as they come."""
-        return self.loader
+    def batches(self, state: TrainState, epoch: int, lanes: int | None) -> Iterator[Any]:
+        """Yield the batches as they come."""
+        yield from self.loader
 
     def look_up(self, batch: Any) -> Any:
         """Return the batch itself."""

@@ -31,7 +31,7 @@ class TrainState(NamedTuple):
     buffers: Buffers
     opt_state: Any
     key: Key
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]
 
 
 def init(model: Model, tx: GradientTransformation, key: Key, **rules: Any) -> TrainState:

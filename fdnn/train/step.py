@@ -58,9 +58,7 @@ def supervised(model: Model, criterion: Callable[[Any, Any], Tensor]) -> Loss:
         keywords: Mapping[str, Any] = {}
         if inputs and isinstance(inputs[0], Mapping):
             keywords, inputs = inputs[0], inputs[1:]
-        output, buffers = model.apply(
-            params, buffers, *inputs, key=key, train=True, **keywords
-        )
+        output, buffers = model.apply(params, buffers, *inputs, key=key, train=True, **keywords)
         value = criterion(output, target)
         if value.ndim != 0:
             raise ValueError(
@@ -72,9 +70,7 @@ def supervised(model: Model, criterion: Callable[[Any, Any], Tensor]) -> Loss:
     return loss
 
 
-def make_step(
-    loss: Loss, tx: GradientTransformation, *, differentiable: bool = False
-) -> Step:
+def make_step(loss: Loss, tx: GradientTransformation, *, differentiable: bool = False) -> Step:
     """Build the training step: gradient of the loss, then one step of the optimizer.
 
     Args:
