@@ -36,7 +36,6 @@ _RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 # Python functions of torch.nn.functional that call random operations inside.
 _COMPOSITE = (
     F.multi_head_attention_forward,
-    F.gumbel_softmax,
     F.fractional_max_pool2d_with_indices,
     F.fractional_max_pool3d_with_indices,
 )
@@ -51,6 +50,8 @@ class KeyedRandomness(TorchFunctionMode):
 
     def __init__(self, key: Key | None):
         super().__init__()
+        if torch.compiler.is_compiling():
+            _teach_compiler()
         self.key = key
         self.draws = 0
 
@@ -73,6 +74,8 @@ class KeyedRandomness(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.Tensor.unflatten:
+            func = torch.unflatten  # torch.compile cannot trace the method under a mode
         if func in TWINS:
             draws, twin = TWINS[func]
             if not draws(*args, **kwargs):
@@ -127,6 +130,19 @@ def _random_names() -> frozenset[str]:
 
 
 _RANDOM_NAMES = _random_names()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _teach_compiler() -> None:
+    """Make `torch.compile` show the mode every random operation, not only those torch lists.
+
+    Runs while a call is traced. Without it `torch.randn_like` and a few more would silently draw
+    from the global generator in compiled code.
+    """
+    from torch._dynamo.variables.torch import get_overridable_functions
+
+    named = {getattr(torch, name, None) for name in _RANDOM_NAMES} - {None}
+    get_overridable_functions().update(named, TWINS)
 
 
 def _draws(name: str, args: tuple[Any, ...]) -> bool:

@@ -117,6 +117,23 @@ def _attention_twin(key: Key, *args: Any, **kwargs: Any) -> Tensor:
     return scaled_dot_product_attention(key, *args, **kwargs)
 
 
+def gumbel_softmax(
+    key: Key,
+    logits: Tensor,
+    tau: float = 1,
+    hard: bool = False,
+    eps: float = 1e-10,
+    dim: int = -1,
+) -> Tensor:
+    """Sample from a softmax so that the sample can be differentiated; `hard` gives one-hots."""
+    noise = random.gumbel(key, logits.shape, _drawn_dtype(logits)).to(logits.dtype)
+    soft = ((logits + noise) / tau).softmax(dim)
+    if not hard:
+        return soft
+    index = soft.argmax(dim, keepdim=True)
+    return torch.zeros_like(soft).scatter(dim, index, 1.0) - soft.detach() + soft
+
+
 # --- tensors made of noise --------------------------------------------------------------------
 
 
@@ -315,7 +332,12 @@ def _vf_in_training(input: Any, p: float, train: bool) -> bool:
 
 
 def _rrelu_in_training(
-    input: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, *_: Any
+    input: Any,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    *_: Any,
+    **__: Any,
 ) -> bool:
     return training
 
@@ -367,6 +389,7 @@ TWINS: dict[Any, tuple[Callable[..., bool], Callable[..., Tensor]]] = {
     },
     F.rrelu: (_rrelu_in_training, rrelu),
     torch.rrelu: (_rrelu_in_training, rrelu),
+    F.gumbel_softmax: (_always, gumbel_softmax),
     F.scaled_dot_product_attention: (_attention_drops, _attention_twin),
     **{getattr(torch, twin.__name__): (_always, twin) for twin in _NOISE},
     **{

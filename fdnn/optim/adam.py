@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.check import check
+from fdnn.optim.check import check, is_zero
 from fdnn.optim.decay import add_decayed_weights
 from fdnn.optim.learning_rate import maximize as turn_around
 from fdnn.optim.learning_rate import scale_by_learning_rate
+from fdnn.optim.moments import bias_correction, root
 from fdnn.optim.state import Chain, Hyper, Part, chain
 from fdnn.types import ScalarOrSchedule, Tree
 
@@ -62,15 +63,15 @@ def scale_by_adam(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], dict[str, Tensor]]:
         beta1, beta2, eps = hyper["beta1"], hyper["beta2"], hyper["eps"]
-        correction1 = 1 - beta1 ** (count + 1)
-        correction2_root = torch.sqrt(1 - beta2 ** (count + 1))
-        m = tree.map(lambda m, g: m + (g - m) * (1 - beta1), slots["exp_avg"], updates)
+        correction1 = bias_correction(beta1, count)
+        correction2_root = torch.sqrt(bias_correction(beta2, count))
+        m = tree.map(lambda m, g: m * beta1 + g * (1 - beta1), slots["exp_avg"], updates)
         v = tree.map(lambda v, g: v * beta2 + g * g * (1 - beta2), slots["exp_avg_sq"], updates)
         left = {"exp_avg": m, "exp_avg_sq": v}
         if amsgrad:
             v = left["max_exp_avg_sq"] = tree.map(torch.maximum, slots["max_exp_avg_sq"], v)
         direction = tree.map(
-            lambda m, v: m / correction1 / (torch.sqrt(v) / correction2_root + eps), m, v
+            lambda m, v: m / correction1 / (root(v) / correction2_root + eps), m, v
         )
         return direction, left, {}
 
@@ -112,6 +113,6 @@ def adam(
         Kingma, Ba (2015), "Adam: a method for stochastic optimization".
     """
     before: list[Chain] = [turn_around()] if maximize else []
-    if not (isinstance(weight_decay, int | float) and weight_decay == 0):
+    if not is_zero(weight_decay):
         before.append(add_decayed_weights(weight_decay))
     return chain(*before, scale_by_adam(betas, eps, amsgrad), scale_by_learning_rate(lr))

@@ -1,28 +1,40 @@
-"""Range checks of hyperparameters, made when an optimizer is built."""
+"""Checks of hyperparameters, made when an optimizer is built."""
 
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any
 
-__all__ = ["check"]
+from torch import Tensor
+
+__all__ = ["check", "is_zero"]
 
 
 def check(**values: tuple[Any, float, float]) -> None:
     """Raise unless every number lies in its interval `[low, high)`, or `[low, inf]`.
 
-    Tensors and schedules pass: their values are not known yet.
+    0-d tensors and schedules pass: their values are not known yet.
 
     Args:
         **values: name = (value, low, high).
 
     Raises:
-        ValueError: the message names the argument, the interval and the value.
+        TypeError: a value is neither a number, nor a 0-d tensor, nor a schedule.
+        ValueError: a number is outside its interval; the message names the argument, the
+            interval and the value.
     """
     for name, (value, low, high) in values.items():
-        if not isinstance(value, int | float):
+        if callable(value) or (isinstance(value, Tensor) and value.ndim == 0):
             continue
-        bound = f"[{low:g}, {high:g})" if math.isfinite(high) else f"at least {low:g}"
-        if not (low <= value < high or value == high == math.inf):
-            rule = f"be in {bound}" if math.isfinite(high) else f"be {bound}"
-            raise ValueError(f"`{name}` must {rule}, got {value}")
+        if not isinstance(value, Real):
+            raise TypeError(f"`{name}` must be a number, a 0-d tensor or a schedule, got {value!r}")
+        number = float(value)
+        if not (low <= number < high or number == high == math.inf):
+            rule = f"in [{low:g}, {high:g})" if math.isfinite(high) else f"at least {low:g}"
+            raise ValueError(f"`{name}` must be {rule}, got {value}")
+
+
+def is_zero(value: Any) -> bool:
+    """Tell whether `value` is the number 0 (not a tensor, which may change)."""
+    return isinstance(value, Real) and value == 0

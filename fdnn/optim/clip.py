@@ -48,7 +48,7 @@ def clip_by_global_norm(max_norm: ScalarOrSchedule) -> Chain:
     ) -> tuple[Tree, dict[str, Tree], dict[str, Tensor]]:
         norm = tree.global_norm(updates)
         factor = (hyper["max_norm"] / (norm + _EPS)).clamp(max=1.0)
-        return tree.map(lambda u: u * factor.to(u.dtype), updates), {}, {"grad_norm": norm}
+        return tree.map(lambda u: u * factor, updates), {}, {"grad_norm": norm}
 
     return chain(
         Part("clip", lambda params: {}, update, {"max_norm": max_norm}, diagnostics=("grad_norm",))

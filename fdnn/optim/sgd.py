@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.check import check
+from fdnn.optim.check import check, is_zero
 from fdnn.optim.decay import add_decayed_weights
 from fdnn.optim.learning_rate import maximize as turn_around
 from fdnn.optim.learning_rate import scale_by_learning_rate
@@ -51,7 +51,7 @@ def scale_by_momentum(
         in deep learning".
     """
     check(momentum=(momentum, 0.0, 1.0), dampening=(dampening, -math.inf, math.inf))
-    if nesterov and (_is_number(momentum, 0) or not _is_number(dampening, 0)):
+    if nesterov and (is_zero(momentum) or not is_zero(dampening)):
         raise ValueError(
             "`nesterov` must come with a momentum above 0 and no dampening, "
             f"got momentum {momentum} and dampening {dampening}"
@@ -110,12 +110,8 @@ def sgd(
     parts: list[Chain] = []
     if maximize:
         parts.append(turn_around())
-    if not _is_number(weight_decay, 0):
+    if not is_zero(weight_decay):
         parts.append(add_decayed_weights(weight_decay))
-    if nesterov or not _is_number(momentum, 0):
+    if nesterov or not is_zero(momentum):
         parts.append(scale_by_momentum(momentum, dampening, nesterov))
     return chain(*parts, scale_by_learning_rate(lr))
-
-
-def _is_number(value: Any, number: float) -> bool:
-    return isinstance(value, int | float) and value == number

@@ -8,6 +8,7 @@ chain of parts, so every state looks the same.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -53,6 +54,9 @@ class Part(NamedTuple):
         hyperparams: initial values or schedules, by name.
         slots: names of the trees that the part keeps.
         diagnostics: names of the 0-d tensors that it leaves behind, float32.
+        as_is: whether `update` takes the leaves as they are stored. Otherwise it gets half
+            precision widened to float32 and complex numbers as pairs of reals (the last
+            dimension), and `chain` brings what it returns back to the stored form.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Part(NamedTuple):
     hyperparams: dict[str, ScalarOrSchedule] = {}  # noqa: RUF012  (never written to)
     slots: tuple[str, ...] = ()
     diagnostics: tuple[str, ...] = ()
+    as_is: bool = False
 
 
 class Chain(GradientTransformation):
@@ -101,8 +106,9 @@ def chain(*transforms: GradientTransformation | Part) -> Chain:
     }
 
     def init(params: Tree) -> OptState:
-        device = next((leaf.device for leaf in tree.leaves(params)), torch.device("cpu"))
-        count = torch.zeros((), dtype=torch.int64, device=device)
+        # Made from a parameter, so that vmap over `params` gives every lane a state of its own.
+        like = next(iter(tree.leaves(params)), torch.zeros(()))
+        count = like.new_zeros((), dtype=torch.int64)
         state_slots: dict[str, Tree] = {}
         for part, names in zip(parts, slots, strict=True):
             made = part.init(params)
@@ -112,7 +118,9 @@ def chain(*transforms: GradientTransformation | Part) -> Chain:
             hyperparams={name: _in_use(value, None, count) for name, value in values.items()},
             slots=state_slots,
             diagnostics={
-                full: torch.zeros((), device=device) for names in notes for full in names.values()
+                full: torch.zeros_like(count, dtype=torch.float32)
+                for names in notes
+                for full in names.values()
             },
         )
 
@@ -123,19 +131,26 @@ def chain(*transforms: GradientTransformation | Part) -> Chain:
             name: _in_use(value, state.hyperparams[name], state.count)
             for name, value in values.items()
         }
-        updates, new_slots, new_notes = grads, {}, {}
-        for part, hyper, slot, note in zip(parts, hypers, slots, notes, strict=True):
-            updates, left, said = part.update(
-                updates,
-                {name: state.slots[full] for name, full in slot.items()},
-                params,
-                {name: in_use[full] for name, full in hyper.items()},
-                state.count,
-                **extra,
-            )
-            new_slots.update({full: left[name] for name, full in slot.items()})
-            new_notes.update({full: said[name].float() for name, full in note.items()})
-        return updates, OptState(state.count + 1, in_use, new_slots, new_notes)
+        stored = grads if params is None else params
+        updates, wide_params, new_slots, new_notes = _widen(grads), _widen(params), {}, {}
+        for part, hyper_names, slot_names, note_names in zip(
+            parts, hypers, slots, notes, strict=True
+        ):
+            hyper = {name: in_use[full] for name, full in hyper_names.items()}
+            own = {name: state.slots[full] for name, full in slot_names.items()}
+            if part.as_is:
+                updates, left, said = part.update(
+                    _narrow(updates, stored), own, params, hyper, state.count, **extra
+                )
+                updates = _widen(updates)
+            else:
+                updates, left, said = part.update(
+                    updates, _widen(own), wide_params, hyper, state.count, **extra
+                )
+                left = _narrow(left, own)
+            new_slots.update({full: left[name] for name, full in slot_names.items()})
+            new_notes.update({full: said[name].float() for name, full in note_names.items()})
+        return _narrow(updates, stored), OptState(state.count + 1, in_use, new_slots, new_notes)
 
     result = Chain(init, update)
     result.parts = tuple(parts)
@@ -158,7 +173,7 @@ def _parts(transform: Any) -> tuple[Part, ...]:
         return (transform,)
     if isinstance(transform, Chain):
         return transform.parts
-    if isinstance(transform, tuple) and len(transform) == 2:
+    if isinstance(transform, tuple) and len(transform) == 2 and all(map(callable, transform)):
         return (_opaque(*transform),)
     raise TypeError(f"`transforms` must be transformations (init, update), got {transform!r}")
 
@@ -178,18 +193,17 @@ def _opaque(init: Callable[..., Any], update: Callable[..., Any]) -> Part:
         updates, state = update(updates, slots[name], params, **extra)
         return updates, {name: state}, {}
 
-    return Part(name, lambda params: {name: init(params)}, part_update, slots=(name,))
+    return Part(name, lambda params: {name: init(params)}, part_update, slots=(name,), as_is=True)
 
 
 def _distinct(parts: list[Part]) -> list[Part]:
     """Number the parts that share a name: `name`, `name_1`, `name_2`, ..."""
-    seen: Counter[str] = Counter()
-    distinct = []
+    distinct: dict[str, Part] = {}
     for part in parts:
-        number = seen[part.name]
-        seen[part.name] += 1
-        distinct.append(part._replace(name=f"{part.name}_{number}") if number else part)
-    return distinct
+        names = itertools.chain([part.name], (f"{part.name}_{i}" for i in itertools.count(1)))
+        name = next(name for name in names if name not in distinct)
+        distinct[name] = part._replace(name=name)
+    return list(distinct.values())
 
 
 def _full_names(parts: list[Part], names: list[Any]) -> list[dict[str, str]]:
@@ -203,10 +217,32 @@ def _full_names(parts: list[Part], names: list[Any]) -> list[dict[str, str]]:
 
 def _in_use(value: ScalarOrSchedule, stored: Tensor | None, count: Tensor) -> Tensor:
     """The value for this step: the schedule's, or the one in the state, or the first."""
-    if callable(value):
-        value = value(count)
-    elif stored is not None:
+    if stored is not None and not callable(value):
         return stored
     # float64 keeps torch's trajectories, whose hyperparameters are Python numbers.
-    dtype = torch.float32 if count.device.type == "mps" else torch.float64
-    return torch.as_tensor(value, dtype=dtype, device=count.device)
+    zero = torch.zeros_like(
+        count, dtype=torch.float32 if count.device.type == "mps" else torch.float64
+    )
+    return zero + (value(count) if callable(value) else value)
+
+
+def _widen(leaves: Tree) -> Tree:
+    """Bring leaves to the form that is computed with."""
+
+    def widen(x: Tensor) -> Tensor:
+        if x.is_complex():
+            return torch.view_as_real(x.resolve_conj())
+        return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+    return tree.map(widen, leaves)
+
+
+def _narrow(leaves: Tree, stored: Tree) -> Tree:
+    """Bring leaves to the form of `stored`; 0-d ones too, which hyperparameters promote."""
+
+    def narrow(x: Tensor, like: Tensor) -> Tensor:
+        if like.is_complex() and not x.is_complex():
+            x = torch.view_as_complex(x)
+        return x.to(like.dtype)
+
+    return tree.map(narrow, leaves, stored)

@@ -16,8 +16,8 @@ from fdnn.types import Buffers, GradientTransformation, Key, Params
 
 __all__ = ["Loss", "Step", "make_step", "supervised", "value_and_grad"]
 
-Loss = Callable[[Params, Buffers, Any, Key], tuple[Tensor, tuple[Buffers, Any]]]
-"""`loss(params, buffers, batch, key) -> (value, (buffers, output))`."""
+Loss = Callable[[Params, Buffers, Any, Key], tuple[Tensor, Buffers]]
+"""`loss(params, buffers, batch, key) -> (value, buffers)`."""
 
 Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, Tensor]]]
 """`step(state, batch) -> (state, info)`."""
@@ -32,7 +32,7 @@ def supervised(model: Model, criterion: Callable[[Any, Any], Tensor]) -> Loss:
             `torch.nn.functional`, or a stateless loss module.
 
     Returns:
-        `loss(params, buffers, batch, key) -> (value, (buffers, output))`. The last element of
+        `loss(params, buffers, batch, key) -> (value, buffers)`. The last element of
         `batch` is the target, the others are the model's inputs; if the first is a mapping, it
         holds keyword arguments.
 
@@ -65,7 +65,7 @@ def supervised(model: Model, criterion: Callable[[Any, Any], Tensor]) -> Loss:
                 f"`criterion` must return a 0-d tensor, got shape {tuple(value.shape)}; "
                 "average it over the batch"
             )
-        return value, (buffers, output)
+        return value, buffers
 
     return loss
 
@@ -100,7 +100,7 @@ def make_step(loss: Loss, tx: GradientTransformation, *, differentiable: bool = 
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:
         key = random.fold_in(state.key, state.count)
-        (value, (buffers, _)), grads = gradient(state.params, state.buffers, batch, key)
+        (value, buffers), grads = gradient(state.params, state.buffers, batch, key)
         params, opt_state = optim.step(tx, state.params, grads, state.opt_state)
         info = {"loss": value}
         if isinstance(opt_state, optim.OptState):
