@@ -230,7 +230,7 @@ def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
         >>> vector, unravel(vector)["b"]
         (tensor([1., 1., 0.]), tensor(0.))
     """
-    parts, treedef = optree.tree_flatten(tree)
+    parts, skeleton = leaves(tree), map(lambda _: 0, tree)
     for path, part in _named_leaves(tree):
         if _kind(part) != _kind(parts[0]):
             raise ValueError(f"at path {path!r}: expected {_kind(parts[0])}, found {_spec(part)}")
@@ -244,7 +244,8 @@ def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
             raise ValueError(f"`vector` must have shape ({sum(sizes)},), got {tuple(vector.shape)}")
         pieces = torch.split(vector, sizes)
         cut = [p.reshape(s).to(d) for p, s, d in zip(pieces, shapes, dtypes, strict=True)]
-        return optree.tree_unflatten(treedef, cut)
+        left = iter(cut)
+        return map(lambda _: next(left), skeleton)
 
     return vector, unravel
 
@@ -305,15 +306,24 @@ def assert_same_structure(expected: Tree, found: Tree) -> None:
 
 
 def _compare(expected: Tree, found: Tree, describe: Callable[[Any], str]) -> None:
-    want = {path: describe(leaf) for path, leaf in _named_leaves(expected)}
-    have = {path: describe(leaf) for path, leaf in _named_leaves(found)}
+    want, have = _nodes(expected, describe), _nodes(found, describe)
     for path in [*want, *have]:
         wanted, got = want.get(path, "nothing"), have.get(path, "nothing")
         if wanted != got:
-            raise ValueError(f"at path {path!r}: expected {wanted}, found {got}")
-    structures = optree.tree_structure(expected), optree.tree_structure(found)
-    if structures[0] != structures[1]:
-        raise ValueError(f"at the root: expected {structures[0]}, found {structures[1]}")
+            place = f"at path {_dotted(path)!r}" if path else "at the root"
+            raise ValueError(f"{place}: expected {wanted}, found {got}")
+
+
+def _nodes(
+    tree: Tree, describe: Callable[[Any], str], path: tuple[Any, ...] = ()
+) -> dict[tuple[Any, ...], str]:
+    """Describe every container and leaf, by its path."""
+    if optree.tree_is_leaf(tree):
+        return {path: describe(tree)}
+    nodes = {path: _frame(tree)}
+    for step, child in _steps(tree):
+        nodes.update(_nodes(child, describe, (*path, step)))
+    return nodes
 
 
 def _named_leaves(tree: Tree, path: tuple[Any, ...] = ()) -> list[tuple[str, Any]]:
@@ -325,6 +335,8 @@ def _named_leaves(tree: Tree, path: tuple[Any, ...] = ()) -> list[tuple[str, Any
 
 def _steps(tree: Tree) -> list[tuple[Any, Any]]:
     """The key, field or place of each child of a container, and the child."""
+    if isinstance(tree, dict) and not tree:
+        return []  # optree's own answer stops torch.compile
     level = optree.tree_flatten_one_level(tree)
     return list(zip(getattr(tree, "_fields", level.entries), level.children, strict=True))
 
@@ -392,6 +404,8 @@ def _combine(trees: Sequence[Tree], path: tuple[Any, ...]) -> Tree:
 def _frame(tree: Tree) -> str:
     if optree.tree_is_leaf(tree):
         return "a leaf"
+    if tree is None:
+        return "None"
     length = "" if isinstance(tree, dict) else f" of length {len(tree)}"
     return f"a {type(tree).__name__}{length}"
 

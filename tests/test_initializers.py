@@ -115,9 +115,6 @@ def test_vmap_over_keys_is_a_loop(name: str) -> None:
     torch.testing.assert_close(lanes, loop + 1, rtol=1e-14, atol=1e-14)
 
 
-# Warnings of torch's compiler about torch.
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:`torch._prims_common:FutureWarning")
 def test_compiles_whole() -> None:
     def draw(key: Tensor, names: list[str]) -> dict[str, Tensor]:
         return {name: CASES[name][0](key, CASES[name][1]) for name in names}

@@ -25,12 +25,14 @@ class Plan(NamedTuple):
     Attributes:
         default: torch's own distribution, if the layer's type is known.
         reset: draws by the layer's own `reset_parameters`, if it has one and no default.
+        number: folded into the key of `init`: a hash of the parameter's name.
         is_weight: whether the argument `weight` of `init` speaks of it.
         is_bias: whether the argument `bias` does.
     """
 
     default: Initializer | None
     reset: Callable[[Key], Tensor] | None
+    number: int
     is_weight: bool
     is_bias: bool
 
@@ -52,6 +54,7 @@ def plan(module: nn.Module) -> dict[str, Plan]:
         plans[path] = Plan(
             default=default,
             reset=_resetter(copy.deepcopy(owner), name, path) if resets else None,
+            number=zlib.crc32(path.encode()),
             is_weight="weight" in name and parameter.ndim >= 2 and not is_embedding,
             is_bias="bias" in name,
         )
@@ -74,7 +77,7 @@ def draw(
     for path, known in plans.items():
         value = own[path]
         initializer = _choose(path, known, weight, bias, rules)
-        parameter_key = random.fold_in(key, zlib.crc32(path.encode()))
+        parameter_key = random.fold_in(key, known.number)
         if initializer is not None:
             params[path] = initializer(parameter_key, value.shape, value.dtype, value.device)
         elif known.reset is not None:

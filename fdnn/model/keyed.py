@@ -141,7 +141,7 @@ def _teach_compiler() -> None:
     """
     from torch._dynamo.variables.torch import get_overridable_functions
 
-    named = {getattr(torch, name, None) for name in _RANDOM_NAMES} - {None}
+    named = {getattr(torch, name) for name in _RANDOM_NAMES if hasattr(torch, name)}
     get_overridable_functions().update(named, TWINS)
 
 

@@ -23,7 +23,7 @@ def bias_correction(beta: Tensor, count: Tensor) -> Tensor:
         tensor(0.7500)
     """
     tiny = torch.finfo(beta.dtype).tiny  # beta = 0 has its value and its derivative too
-    return -torch.expm1((count + 1) * torch.log(beta + tiny))
+    return 1 - torch.exp((count + 1) * torch.log(beta + tiny))
 
 
 def root(moment: Tensor) -> Tensor:

@@ -240,9 +240,9 @@ def _widen(leaves: Tree) -> Tree:
 def _narrow(leaves: Tree, stored: Tree) -> Tree:
     """Bring leaves to the form of `stored`; 0-d ones too, which hyperparameters promote."""
 
-    def narrow(x: Tensor, like: Tensor) -> Tensor:
+    def narrow(like: Tensor, x: Tensor) -> Tensor:
         if like.is_complex() and not x.is_complex():
             x = torch.view_as_complex(x)
         return x.to(like.dtype)
 
-    return tree.map(narrow, leaves, stored)
+    return tree.map(narrow, stored, leaves)

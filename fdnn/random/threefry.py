@@ -47,11 +47,10 @@ def threefry2x32(k0: Tensor, k1: Tensor, x0: Tensor, x1: Tensor) -> tuple[Tensor
         Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3".
     """
     schedule = (k0, k1, k0 ^ k1 ^ _PARITY)
-    shape = torch.broadcast_shapes(k0.shape, k1.shape, x0.shape, x1.shape)  # type: ignore[no-untyped-call]
-    # The two sums are fresh and batched wherever key or counter is, so that everything after
-    # them may work in place, under vmap as well.
-    x0 = (x0 + k0 + torch.zeros_like(k1)).expand(shape).contiguous()
-    x1 = (x1 + k1 + torch.zeros_like(k0)).expand(shape).contiguous()
+    # The two sums are fresh, full-sized and batched wherever any of the four is, so that
+    # everything after them may work in place, under vmap as well.
+    blank = torch.zeros_like(k0 ^ k1 ^ x0 ^ x1)
+    x0, x1 = x0 + k0 + blank, x1 + k1 + blank
     for group in range(5):
         for rotation in _ROTATIONS[group % 2]:
             x0.add_(x1)

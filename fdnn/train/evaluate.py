@@ -11,6 +11,7 @@ from torch import Tensor
 from fdnn import tree
 from fdnn.metrics import Metric
 from fdnn.model import Model
+from fdnn.train.batches import is_tensors
 from fdnn.train.state import TrainState
 
 __all__ = ["evaluate"]
@@ -80,7 +81,7 @@ def evaluate(
 
 
 def _batches(data: Any, batch_size: int) -> Any:
-    if not (isinstance(data, tuple | list) and all(isinstance(part, Tensor) for part in data)):
+    if not is_tensors(data):
         return data
     return zip(*(part.split(batch_size) for part in data), strict=True)
 

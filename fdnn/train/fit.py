@@ -13,13 +13,15 @@ from torch import Tensor
 
 from fdnn import tree
 from fdnn.jit import jit
-from fdnn.train.shuffle import epoch_order
+from fdnn.train.batches import Loader, Tensors, source
 from fdnn.train.state import TrainState
 from fdnn.train.step import Step
 
 __all__ = ["fit"]
 
+Info = dict[str, Tensor]
 Evaluation = Callable[[TrainState], Mapping[str, Tensor]]
+Advance = Callable[[int], None]
 
 
 def fit(
@@ -54,18 +56,20 @@ def fit(
         chunk_size: how many lanes to run at once; all of them if left out. It changes how much
             memory and cache a step takes, not the result.
         steps_per_call: steps in one compiled call, which saves its overhead; not the result.
-        compile: run full batches through `fdnn.jit`. The few steps that do not fill a call run
-            eagerly.
+        compile: run full batches through `fdnn.jit`. The few steps of an epoch that do not fill a
+            call run eagerly.
         progress: show a progress bar (needs `rich`, of the extra `examples`; without it, none).
 
     Returns:
         The state after training, and the history: for each number that the steps and `evaluate`
         report, a tensor of shape `(epochs,)` or `(epochs, lanes)`, the steps' averaged over the
-        epoch. On interruption (Ctrl-C), the state and history after the last whole epoch, with a
-        warning.
+        epoch. Only the epochs of this call are in it. On interruption (Ctrl-C), the state and
+        history after the last whole epoch, with a warning.
 
     Raises:
-        ValueError: a size is not positive, or the tensors of `data` differ in length.
+        TypeError: `data` is neither tensors nor a sized iterable.
+        ValueError: a size is not positive, the tensors of `data` differ in length, or the lanes
+            of `state` in their number of steps.
 
     Example:
         >>> import torch.nn.functional as F
@@ -90,167 +94,85 @@ def fit(
     ):
         if size < 1:
             raise ValueError(f"`{name}` must be at least 1, got {size}")
-    lanes = state.count.shape[0] if state.count.ndim else None
-    source = _source(data, batch_size, lanes)
-    runner = _Runner(step, source, lanes, steps_per_call if source.keyed else 1, compile)
-    width = lanes or 1
-    chunk = min(chunk_size or width, width)
-    chunks = [_lanes(state, i, chunk, lanes) for i in range(0, width, chunk)]
-    first = int(state.count.max())
-    history: dict[str, list[Tensor]] = {}
-    kept = state
-    begun = first // source.steps
-    with _bar(progress, (epochs - begun) * source.steps * len(chunks)) as advance:
+    if state.count.min() != state.count.max():
+        raise ValueError(f"`state` must have one count of steps in all lanes, got {state.count}")
+    batches = source(data, batch_size)
+    run_epoch = _epoch_runner(step, batches, state.count.ndim > 0, steps_per_call, compile)
+    chunks = _cut(state, chunk_size)
+    begun, skip = divmod(int(state.count.max()), batches.steps)
+    rows: list[Info] = []
+    with _progress_bar(progress, (epochs - begun) * batches.steps * len(chunks)) as advance:
         try:
             for epoch in range(begun, epochs):
-                skip = first - epoch * source.steps if epoch == begun else 0
-                infos = []
-                for i, part in enumerate(chunks):
-                    chunks[i], info = runner.epoch(part, epoch, skip, advance)
-                    infos.append(info)
-                kept = _joined(chunks, lanes)
-                row = _joined(infos, lanes)
-                if evaluate is not None:
-                    row |= evaluate(kept)
-                for name, value in row.items():
-                    history.setdefault(name, []).append(value)
+                done = [run_epoch(chunk, epoch, skip, advance) for chunk in chunks]
+                chunks, skip = [chunk for chunk, _ in done], 0
+                state, row = _joined(chunks), _joined([info for _, info in done])
+                rows.append(
+                    row | tree.map(torch.as_tensor, dict(evaluate(state)) if evaluate else {})
+                )
         except KeyboardInterrupt:
             warnings.warn(
-                f"interrupted: returning the state after {int(kept.count.max())} steps; call "
+                f"interrupted: returning the state after {int(state.count.max())} steps; call "
                 "`fit` with it to go on",
                 RuntimeWarning,
                 stacklevel=2,
             )
-    return kept, {name: torch.stack(list(values)) for name, values in history.items()}
+    return state, tree.stack(rows) if rows else {}
 
 
-class _Tensors:
-    """Data held in tensors: batches are gathered by index, inside the step."""
+def _epoch_runner(
+    step: Step, batches: Tensors | Loader, stacked: bool, steps_per_call: int, compile: bool
+) -> Callable[[TrainState, int, int, Advance], tuple[TrainState, Info]]:
+    """Build the function that takes a state through one epoch, but for its first `skip` steps."""
 
-    keyed = True
+    def one(state: TrainState, pick: Any) -> tuple[TrainState, Info]:
+        return step(state, batches.look_up(pick))
 
-    def __init__(self, data: tuple[Tensor, ...], batch_size: int):
-        sizes = {len(part) for part in data}
-        if len(sizes) != 1:
-            raise ValueError(f"`data` must hold tensors of equal length, got {sorted(sizes)}")
-        self.data = tuple(data)
-        self.size = sizes.pop()
-        self.batch_size = batch_size
-        self.steps = -(-self.size // batch_size)
+    single = torch.vmap(one, in_dims=(0, batches.in_dim)) if stacked else one
 
-    def batches(self, state: TrainState, epoch: int, lanes: int | None) -> Iterator[Tensor]:
-        """Yield each batch's indices: shape `(batch,)`, or `(lanes, batch)`."""
-        order = epoch_order if lanes is None else torch.vmap(epoch_order, in_dims=(0, None, None))
-        yield from torch.split(order(state.key, epoch, self.size), self.batch_size, dim=-1)
+    def several(state: TrainState, *picks: Any) -> tuple[TrainState, Info]:
+        infos = []
+        for pick in picks:
+            state, info = single(state, pick)
+            infos.append(info)
+        return state, _summed(infos)
 
-    def look_up(self, index: Tensor) -> tuple[Tensor, ...]:
-        """Gather a batch."""
-        return tuple(part[index] for part in self.data)
+    fast = jit(several, donate_argnums=0) if compile else several
 
-
-class _Loader:
-    """Data that comes in batches of its own."""
-
-    keyed = False
-
-    def __init__(self, loader: Any):
-        self.loader = loader
-        self.steps = len(loader)
-
-    def batches(self, state: TrainState, epoch: int, lanes: int | None) -> Iterator[Any]:
-        """Yield the batches as they come."""
-        yield from self.loader
-
-    def look_up(self, batch: Any) -> Any:
-        """Return the batch itself."""
-        return batch
-
-
-def _source(data: Any, batch_size: int, lanes: int | None) -> _Tensors | _Loader:
-    if isinstance(data, tuple | list) and all(isinstance(part, Tensor) for part in data):
-        return _Tensors(tuple(data), batch_size)
-    if not hasattr(data, "__len__"):
-        raise TypeError(
-            "`data` must be tensors or a sized iterable of batches (such as a DataLoader), "
-            f"got {type(data).__name__}"
-        )
-    return _Loader(data)
-
-
-class _Runner:
-    """One epoch of one chunk of lanes."""
-
-    def __init__(
-        self,
-        step: Step,
-        source: _Tensors | _Loader,
-        lanes: int | None,
-        steps_per_call: int,
-        compile: bool,
-    ):
-        self.source, self.lanes, self.group = source, lanes, steps_per_call
-
-        def one(state: TrainState, picked: Any) -> tuple[TrainState, dict[str, Tensor]]:
-            return step(state, source.look_up(picked))
-
-        in_dims = (0, 0) if source.keyed else (0, None)
-        self.single = one if lanes is None else torch.vmap(one, in_dims=in_dims)
-        batched = self.single
-
-        def several(state: TrainState, *picks: Any) -> tuple[TrainState, dict[str, Tensor]]:
-            infos = []
-            for picked in picks:
-                state, info = batched(state, picked)
-                infos.append(info)
-            return state, _summed(infos)
-
-        self.several = jit(several, donate_argnums=0) if compile else several
-
-    def epoch(
-        self, state: TrainState, epoch: int, skip: int, advance: Callable[[int], None]
-    ) -> tuple[TrainState, dict[str, Tensor]]:
-        """Run an epoch but for its first `skip` steps; return the state and the mean info."""
-        state = tree.map(torch.clone, state)  # `several` is given it to overwrite
-        batches = itertools.islice(
-            self.source.batches(state, epoch, self.lanes), skip, self.source.steps
-        )
-        infos, taken = [], 0
-        while group := list(itertools.islice(batches, self.group)):
-            full = len(group) == self.group and not self._is_partial(group[-1])
-            if full:
-                state, info = self.several(state, *group)
-                infos.append(info)
-            else:
-                for picked in group:
-                    state, info = self.single(state, picked)
-                    infos.append(info)
-            taken += len(group)
+    def run_epoch(
+        state: TrainState, epoch: int, skip: int, advance: Advance
+    ) -> tuple[TrainState, Info]:
+        state = tree.map(torch.clone, state)  # for `fast` to overwrite
+        picks = itertools.islice(batches.picks(state, epoch), skip, None)
+        infos = []
+        while group := list(itertools.islice(picks, steps_per_call)):
+            fits = len(group) == steps_per_call and batches.is_full(group[-1])
+            state, info = (fast if fits else several)(state, *group)
+            infos.append(info)
             advance(len(group))
-        return state, tree.map(lambda total: total / taken, _summed(infos))
+        return state, tree.map(lambda total: total / (batches.steps - skip), _summed(infos))
 
-    def _is_partial(self, picked: Any) -> bool:
-        return isinstance(self.source, _Tensors) and picked.shape[-1] < self.source.batch_size
-
-
-def _summed(infos: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: sum(info[name] for info in infos) for name in infos[0]}  # type: ignore[misc]
+    return run_epoch
 
 
-def _lanes(state: TrainState, start: int, size: int, lanes: int | None) -> TrainState:
-    if lanes is None:
-        return state
-    part: TrainState = tree.map(lambda leaf: leaf[start : start + size], state)
-    return part
+def _summed(infos: list[Info]) -> Info:
+    return tree.map(lambda *values: sum(values), *infos)  # type: ignore[no-any-return]
 
 
-def _joined(parts: list[Any], lanes: int | None) -> Any:
-    if lanes is None:
-        return tree.map(torch.clone, parts[0])
-    return tree.map(lambda *leaves: torch.cat(leaves), *parts)
+def _cut(state: TrainState, chunk_size: int | None) -> list[TrainState]:
+    """Cut a stacked state into chunks of lanes."""
+    if state.count.ndim == 0 or chunk_size is None:
+        return [state]
+    starts = range(0, state.count.shape[0], chunk_size)
+    return [tree.map(lambda leaf, i=i: leaf[i : i + chunk_size], state) for i in starts]
+
+
+def _joined(chunks: list[Any]) -> Any:
+    return tree.map(lambda *parts: torch.cat(parts), *chunks) if len(chunks) > 1 else chunks[0]
 
 
 @contextlib.contextmanager
-def _bar(show: bool, total: int) -> Iterator[Callable[[int], None]]:
+def _progress_bar(show: bool, total: int) -> Iterator[Advance]:
     """Yield a function that moves a progress bar on by a number of steps."""
     if not show:
         yield lambda steps: None

@@ -51,9 +51,7 @@ def supervised(model: Model, criterion: Callable[[Any, Any], Tensor]) -> Loss:
         torch.Size([])
     """
 
-    def loss(
-        params: Params, buffers: Buffers, batch: Any, key: Key
-    ) -> tuple[Tensor, tuple[Buffers, Any]]:
+    def loss(params: Params, buffers: Buffers, batch: Any, key: Key) -> tuple[Tensor, Buffers]:
         *inputs, target = batch
         keywords: Mapping[str, Any] = {}
         if inputs and isinstance(inputs[0], Mapping):

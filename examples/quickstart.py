@@ -1,0 +1,266 @@
+"""Train the chapter's Fashion-MNIST classifier for many seeds at once, and show the distribution.
+
+    python examples/quickstart.py            # 32 seeds, 10 epochs, compiled
+    python examples/quickstart.py --fast     # a small part of it, to see that it runs
+
+Prints the accuracy over seeds, what a run costs here and in a torch.optim loop timed in between,
+and the Monte Carlo dropout prediction of three test images. Writes `quickstart.json` and
+`quickstart.png` into `--out`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+from torch import Tensor, nn, vmap
+
+from fdnn import data, functionalize, initializers, metrics, optim, random, train
+
+BATCH_SIZE = 32
+CHUNK_SIZE, STEPS_PER_CALL = 8, 4  # the fastest on two cores; they change no result
+MC_SAMPLES = 100
+TORCH_STEPS = 1000  # how long the torch.optim loop is timed after each epoch
+
+console = Console(soft_wrap=True)
+
+
+def main() -> None:
+    args = parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    splits, name = load(args)
+    classes = int(splits.train.targets.max()) + 1
+    console.print(
+        f"{name}: {len(splits.train.targets)} images to train on. "
+        f"{args.seeds} seeds, {args.epochs} epochs, batches of {BATCH_SIZE}."
+    )
+    runs = Runs(splits, classes, args)
+    runs.train()
+    results = {"data": name, "seeds": args.seeds, "epochs": args.epochs, **runs.results()}
+    show_runs(results)
+    results["mc_dropout"] = mc_dropout(splits, classes, args)
+    show_mc_dropout(results["mc_dropout"])
+    plot(runs, results, args.out / "quickstart.png")
+    (args.out / "quickstart.json").write_text(json.dumps(results, indent=2) + "\n")
+    console.print(f"Wrote {args.out}/quickstart.json and {args.out}/quickstart.png.")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=32, help="runs made at once")
+    parser.add_argument("--epochs", type=int, default=10, help="passes over the training data")
+    parser.add_argument("--fast", action="store_true", help="4 seeds, 2 epochs, 4 000 images")
+    parser.add_argument("--data-dir", type=Path, help="folder with Fashion-MNIST's four files")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="where results are written")
+    parser.add_argument("--no-compile", action="store_true", help="run eagerly")
+    args = parser.parse_args()
+    if args.seeds < 1 or args.epochs < 1:
+        parser.error(f"--seeds and --epochs must be at least 1, got {args.seeds}, {args.epochs}")
+    if args.fast:
+        args.seeds, args.epochs = min(args.seeds, 4), min(args.epochs, 2)
+    return args
+
+
+def load(args: argparse.Namespace) -> tuple[data.Splits, str]:
+    """Load Fashion-MNIST, or say that it is not to be had and load scikit-learn's digits."""
+    try:
+        splits, name = data.fashion_mnist(args.data_dir), "Fashion-MNIST"
+    except data.DataNotFound as missing:
+        if args.data_dir is not None:
+            raise SystemExit(str(missing)) from None
+        console.print(f"{missing}\n[bold]Using scikit-learn's bundled digits instead.[/bold]")
+        splits, name = data.digits(), "scikit-learn's digits"
+    if args.fast:
+        splits = splits._replace(train=data.Batch(*(part[:4000] for part in splits.train)))
+    return splits, name
+
+
+def network(pixels: int, classes: int, hidden: int, dropout: float = 0.0) -> nn.Module:
+    """Build an MLP with `hidden` layers of 100 ReLUs, dropout before each linear layer."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs in [pixels] + [100] * (hidden - 1):
+        layers += [nn.Dropout(dropout), nn.Linear(inputs, 100), nn.ReLU()]
+    layers += [nn.Dropout(dropout), nn.Linear(100, classes)]
+    return nn.Sequential(*(x for x in layers if dropout or not isinstance(x, nn.Dropout)))
+
+
+class Runs:
+    """The main job: many seeds of the plain network, timed against a torch.optim loop."""
+
+    def __init__(self, splits: data.Splits, classes: int, args: argparse.Namespace):
+        self.splits, self.args = splits, args
+        module = network(splits.train.inputs[0].numel(), classes, hidden=3)
+        self.torch_loop = TorchLoop(module, splits.train)
+        self.model = functionalize(module)
+        self.metrics = {"accuracy": metrics.accuracy(), "log_loss": metrics.cross_entropy()}
+        self.epoch_seconds: list[float] = []
+
+    def train(self) -> None:
+        tx = optim.sgd(lr=0.05)
+        step = train.make_step(train.supervised(self.model, F.cross_entropy), tx)
+        he, zeros = initializers.he_normal(nonlinearity="relu"), initializers.zeros
+        states = vmap(lambda key: train.init(self.model, tx, key, weight=he, bias=zeros))(
+            random.split(random.key(0), self.args.seeds)
+        )
+        self.clock = time.perf_counter()
+        states, self.history = train.fit(
+            step,
+            states,
+            self.splits.train,
+            epochs=self.args.epochs,
+            batch_size=BATCH_SIZE,
+            evaluate=self.after_epoch,
+            chunk_size=CHUNK_SIZE,
+            steps_per_call=STEPS_PER_CALL,
+            compile=not self.args.no_compile,
+        )
+        self.test = train.evaluate(self.model, states, self.splits.test, self.metrics)
+
+    def after_epoch(self, states: train.TrainState) -> dict[str, Tensor]:
+        self.epoch_seconds.append(time.perf_counter() - self.clock)
+        self.torch_loop.time()
+        measured = train.evaluate(self.model, states, self.splits.valid, self.metrics)
+        self.clock = time.perf_counter()
+        return measured
+
+    def results(self) -> dict[str, Any]:
+        """Sum up accuracy over seeds, and what a step of one seed costs in microseconds."""
+        steps = -(-len(self.splits.train.targets) // BATCH_SIZE) * self.args.seeds
+        first, *later = self.epoch_seconds
+        per_epoch = statistics.median(later or [first])
+        torch_step = statistics.median(self.torch_loop.step_seconds)
+        return {
+            "test": {name: spread(values) for name, values in self.test.items()},
+            "training_seconds": sum(self.epoch_seconds),
+            "compilation_seconds": max(0.0, first - per_epoch) if later else None,
+            "step_us": {"fdnn": per_epoch / steps * 1e6, "torch": torch_step * 1e6},
+            "times_cheaper": torch_step / (per_epoch / steps),
+            "torch_run_seconds": torch_step * steps / self.args.seeds * self.args.epochs,
+            "threads": torch.get_num_threads(),
+        }
+
+
+class TorchLoop:
+    """The yardstick: the same work for one seed, as everyone writes it, with the fused optimizer."""
+
+    def __init__(self, module: nn.Module, batch: data.Batch):
+        self.module, self.batch = module, batch
+        self.optimizer = torch.optim.SGD(module.parameters(), lr=0.05, fused=True)
+        self.step_seconds: list[float] = []
+
+    def time(self) -> None:
+        begun, steps = time.perf_counter(), 0
+        order = torch.randperm(len(self.batch.targets))
+        for index in order.split(BATCH_SIZE)[:TORCH_STEPS]:
+            output = self.module(self.batch.inputs[index])
+            loss = F.cross_entropy(output, self.batch.targets[index])
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            steps += 1
+        self.step_seconds.append((time.perf_counter() - begun) / steps)
+
+
+def spread(values: Tensor) -> dict[str, float]:
+    """Mean over seeds with its 95 % interval (Student's t), smallest and largest."""
+    sample = values.double()
+    mean = sample.mean().item()
+    interval = (mean, mean)
+    if len(sample) > 1:
+        error = stats.sem(sample.numpy())
+        interval = stats.t.interval(0.95, len(sample) - 1, loc=mean, scale=error)
+    low, high = map(float, interval)
+    return {
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "min": sample.min().item(),
+        "max": sample.max().item(),
+    }
+
+
+def mc_dropout(splits: data.Splits, classes: int, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Train one network with dropout, and average its predictions over random masks."""
+    model = functionalize(network(splits.train.inputs[0].numel(), classes, hidden=2, dropout=0.2))
+    tx = optim.sgd(lr=0.01, momentum=0.9)
+    step = train.make_step(train.supervised(model, F.cross_entropy), tx)
+    state, _ = train.fit(
+        step,
+        train.init(model, tx, random.key(1), bias=initializers.zeros),
+        splits.train,
+        epochs=args.epochs,
+        batch_size=BATCH_SIZE,
+        compile=not args.no_compile,
+    )
+    images, labels = (part[:3] for part in splits.test)
+
+    def predict(key: Tensor) -> Tensor:
+        logits, _ = model.apply(state.params, state.buffers, images, key=key, train=True)
+        return logits.softmax(-1)
+
+    samples = vmap(predict)(random.split(random.key(2), MC_SAMPLES))
+    mean, deviation = samples.mean(0), samples.std(0)
+    guess = mean.argmax(-1, keepdim=True)
+    columns = labels, guess[:, 0], mean.gather(1, guess)[:, 0], deviation.gather(1, guess)[:, 0]
+    names = "label", "prediction", "mean", "std"
+    return [
+        dict(zip(names, row, strict=True))
+        for row in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def show_runs(results: dict[str, Any]) -> None:
+    table = Table("on the test set", "mean", "95 % interval", "min", "max")
+    for name, s in results["test"].items():
+        interval = f"{s['low']:.4f} to {s['high']:.4f}"
+        table.add_row(name, f"{s['mean']:.4f}", interval, f"{s['min']:.4f}", f"{s['max']:.4f}")
+    console.print(table)
+    seconds, single = results["training_seconds"], results["torch_run_seconds"]
+    compiling = results["compilation_seconds"]
+    console.print(
+        f"Training took {seconds:.0f} s"
+        + (f", {compiling:.0f} s of it compilation" if compiling else "")
+        + f": {seconds / results['seeds']:.2f} s a seed. "
+        f"A torch.optim loop takes {single:.2f} s for one seed.\n"
+        f"A step of one seed: {results['step_us']['fdnn']:.0f} µs here, "
+        f"{results['step_us']['torch']:.0f} µs with torch.optim (fused), "
+        f"{results['times_cheaper']:.2f} times as much."
+    )
+
+
+def show_mc_dropout(rows: list[dict[str, Any]]) -> None:
+    table = Table("test image", "label", "prediction", "probability", "std", title="MC dropout")
+    for i, row in enumerate(rows):
+        shown = str(row["label"]), str(row["prediction"]), f"{row['mean']:.2f}", f"{row['std']:.2f}"
+        table.add_row(str(i), *shown)
+    console.print(table)
+
+
+def plot(runs: Runs, results: dict[str, Any], path: Path) -> None:
+    """Draw validation accuracy and log loss by epoch: median, middle half and range over seeds."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    epochs = range(1, results["epochs"] + 1)
+    for axis, name in zip(axes, ("accuracy", "log_loss"), strict=True):
+        q = torch.quantile(runs.history[name], torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]), dim=1)
+        axis.fill_between(epochs, q[0], q[4], alpha=0.2, color="C0", lw=0, label="range")
+        axis.fill_between(epochs, q[1], q[3], alpha=0.4, color="C0", lw=0, label="middle half")
+        axis.plot(epochs, q[2], color="C0", marker="o", markersize=3, label="median")
+        axis.set(xlabel="epoch", ylabel=f"validation {name.replace('_', ' ')}")
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.suptitle(f"{results['data']}: {results['seeds']} seeds")
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
