@@ -29,8 +29,7 @@ def jit(fn: Function, *, donate_argnums: int | Sequence[int] = ()) -> Function:
         donate_argnums: positions of arguments that are given away. Their tensors are
             overwritten inside the graph with the outputs of the same shape, dtype and device (in
             the order of the leaves), so that no new memory is needed. Go on with the returned
-            tree; the donated one no longer holds what it did. No output may be a view of a
-            donated tensor.
+            tree; the donated one no longer holds what it did.
 
     Returns:
         A function of the same signature. Where there is no C++ compiler for the CPU backend, the
@@ -39,7 +38,8 @@ def jit(fn: Function, *, donate_argnums: int | Sequence[int] = ()) -> Function:
 
     Raises:
         ValueError: an entry of `donate_argnums` is negative, or names an argument that a call
-            does not pass by position.
+            does not pass by position; or (seen after the first call) an output is a view of a
+            donated tensor, which the other outputs may have overwritten.
 
     Example:
         >>> double = jit(lambda tree: {"x": tree["x"] * 2}, donate_argnums=0)
@@ -66,6 +66,8 @@ def jit(fn: Function, *, donate_argnums: int | Sequence[int] = ()) -> Function:
         donating, fullgraph=True, dynamic=False, recompile_limit=_RECOMPILE_LIMIT
     )
 
+    views_refused = not donated
+
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
         if donated and max(donated) >= len(args):
@@ -73,7 +75,14 @@ def jit(fn: Function, *, donate_argnums: int | Sequence[int] = ()) -> Function:
                 f"`donate_argnums` names argument {max(donated)}, "
                 f"but the call passes {len(args)} by position"
             )
-        return compiled(*args, **kwargs) if _can_compile() else fn(*args, **kwargs)
+        if not _can_compile():
+            return fn(*args, **kwargs)
+        result = compiled(*args, **kwargs)
+        nonlocal views_refused
+        if not views_refused:
+            _refuse_views([leaf for i in donated for leaf in tree.leaves(args[i])], result)
+            views_refused = True
+        return result
 
     return call  # type: ignore[return-value]
 
@@ -93,6 +102,19 @@ def _settle(given: list[Tensor], result: Any) -> Any:
         return new
 
     return tree.map(settle, result)
+
+
+def _refuse_views(given: list[Tensor], result: Any) -> None:
+    whole = {(old.data_ptr(), old.shape) for old in given}
+    memory = {old.untyped_storage().data_ptr() for old in given if old.numel()}
+    for path, new in tree.select(result, lambda path, leaf: isinstance(leaf, Tensor)).items():
+        if (new.data_ptr(), new.shape) in whole:
+            continue
+        if new.untyped_storage().data_ptr() in memory:
+            raise ValueError(
+                f"output {path!r} is a view of a donated tensor (`donate_argnums`), whose memory "
+                "other outputs may take; clone it"
+            )
 
 
 @functools.cache

@@ -65,11 +65,7 @@ def uniform(
     _check_float(dtype)
     check_broadcast("minval", minval, shape)
     check_broadcast("maxval", maxval, shape)
-    mantissa, drawn = _MANTISSA[dtype], _DRAWN[dtype]
-    raw = raw_words(key, shape, 64 if drawn == 64 else 32)
-    # The top `mantissa` bits of the drawn ones, as a fraction: exact in `dtype`, and never 1.
-    fraction = (raw >> (drawn - mantissa)).bitwise_and_(2**mantissa - 1).to(dtype)
-    fraction = fraction.mul_(2.0**-mantissa)
+    fraction = _fraction(key, shape, dtype)
     plain = isinstance(minval, float | int) and isinstance(maxval, float | int)
     if plain and (minval, maxval) == (0, 1):
         return fraction
@@ -231,6 +227,16 @@ def gumbel(key: Key, shape: Shape = (), dtype: torch.dtype = torch.float32) -> T
     """
     _check_float(dtype)
     return -torch.log(-torch.log(uniform(key, shape, dtype, torch.finfo(dtype).tiny, 1.0)))
+
+
+def _fraction(key: Key, shape: Shape, dtype: torch.dtype) -> Tensor:
+    """The top `mantissa` bits of the drawn ones, as a fraction: exact in `dtype`, and never 1."""
+    if dtype is torch.float32:
+        return raw_words(key, shape, dtype)
+    mantissa, drawn = _MANTISSA[dtype], _DRAWN[dtype]
+    raw = raw_words(key, shape, torch.int64 if drawn == 64 else torch.int32)
+    top = (raw >> (drawn - mantissa)).bitwise_and_(2**mantissa - 1)
+    return top.to(dtype).mul_(2.0**-mantissa)
 
 
 def _check_float(dtype: torch.dtype) -> None:

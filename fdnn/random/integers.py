@@ -44,7 +44,7 @@ def bits(key: Key, shape: Shape = (), dtype: torch.dtype = torch.uint32) -> Tens
     """
     if dtype not in _UNSIGNED:
         raise ValueError(f"`dtype` must be one of {names(_UNSIGNED)}, got {dtype}")
-    drawn = raw_words(key, shape, 64 if dtype is torch.uint64 else 32)
+    drawn = raw_words(key, shape, torch.int64 if dtype is torch.uint64 else torch.int32)
     if dtype in (torch.uint8, torch.uint16):
         return (drawn & torch.iinfo(dtype).max).to(dtype)
     unsigned: Tensor = drawn.view(dtype)
@@ -89,20 +89,22 @@ def randint(
     first, second = split(key)
     if dtype is torch.int64:
         span = torch.where(high > low, high - low, 1)
-        return low + _offset_64(raw_words(first, shape, 64), raw_words(second, shape, 64), span)
+        return low + _offset_64(
+            raw_words(first, shape, dtype), raw_words(second, shape, dtype), span
+        )
     info = torch.iinfo(dtype)
     low, high = low.clamp(info.min, info.max), high.clamp(info.min, info.max + 1)
     span = torch.where(high > low, high - low, 1)
-    upper = raw_words(first, shape, 32).to(torch.int64) & 0xFFFFFFFF
-    lower = raw_words(second, shape, 32).to(torch.int64) & 0xFFFFFFFF
+    upper = raw_words(first, shape).to(torch.int64) & 0xFFFFFFFF
+    lower = raw_words(second, shape).to(torch.int64) & 0xFFFFFFFF
     multiplier = (2**16 % span) ** 2 % 2**32 % span
     # JAX works modulo 2**32 throughout, so this does too.
     offset = ((upper % span * multiplier + lower % span) & 0xFFFFFFFF) % span
     return (low + offset).to(dtype)
 
 
-def raw_words(key: Key, shape: Shape, width: int = 32) -> Tensor:
-    """Draw words whose bits alone have meaning: int32, or int64 if `width` is 64."""
+def raw_words(key: Key, shape: Shape, dtype: torch.dtype = torch.int32) -> Tensor:
+    """Draw words whose bits alone have meaning (int32, int64), or fractions of 1 (float32)."""
     check(key)
     if not isinstance(shape, Sequence) or any(size < 0 for size in shape):
         raise ValueError(f"`shape` must be a sequence of sizes of 0 or more, got {shape}")
@@ -110,7 +112,7 @@ def raw_words(key: Key, shape: Shape, width: int = 32) -> Tensor:
     if count >= 2**32:
         raise ValueError(f"`shape` must hold fewer than 2**32 numbers, got {tuple(shape)}")
     start = torch.zeros((), dtype=torch.int64, device=key.device)
-    return words(key, start, count, width).reshape(tuple(shape))
+    return words(key, start, count, dtype).reshape(tuple(shape))
 
 
 def check_broadcast(name: str, value: object, shape: Shape) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 __all__ = ["available", "fill_words"]
 
-_WORD_TYPES = {32: torch.int32, 64: torch.int64}
+_FUNCTIONS = {torch.int32: "words32", torch.int64: "words64", torch.float32: "fractions"}
 
 
 def available() -> bool:
@@ -28,14 +28,14 @@ def available() -> bool:
     return _library() is not None
 
 
-def fill_words(keys: Tensor, start: Tensor, count: int, width: int) -> Tensor:
+def fill_words(keys: Tensor, start: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     """Return `count` words of each key from counter `start` on; see `threefry.words`.
 
     Args:
         keys: int64 on the CPU, shape `(..., 2)`.
         start: int64 on the CPU, shape `(...)`.
         count: words for each key.
-        width: 32 or 64.
+        dtype: int32, int64 or float32.
 
     Raises:
         RuntimeError: there is no compiled cipher (ask `available` first).
@@ -44,8 +44,8 @@ def fill_words(keys: Tensor, start: Tensor, count: int, width: int) -> Tensor:
     if library is None:
         raise RuntimeError("the compiled cipher is not available: no working C compiler")
     keys, start = keys.contiguous(), start.contiguous()
-    words = torch.empty((*start.shape, count), dtype=_WORD_TYPES[width])
-    function = library.words32 if width == 32 else library.words64
+    words = torch.empty((*start.shape, count), dtype=dtype)
+    function = getattr(library, _FUNCTIONS[dtype])
     function(keys.data_ptr(), start.data_ptr(), start.numel(), count, words.data_ptr())
     return words
 
@@ -64,7 +64,8 @@ def _library() -> ctypes.CDLL | None:
         except (OSError, subprocess.SubprocessError):
             return None
     pointer, number = ctypes.c_void_p, ctypes.c_int64
-    for function in (library.words32, library.words64):
+    for name in _FUNCTIONS.values():
+        function = getattr(library, name)
         function.argtypes = [pointer, pointer, number, number, pointer]
         function.restype = None
     return library

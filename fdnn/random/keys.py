@@ -69,7 +69,7 @@ def split(key: Key, num: int | Sequence[int] = 2) -> Tensor:
     if any(size < 0 for size in shape):
         raise ValueError(f"`num` must not be negative, got {num}")
     start = torch.zeros((), dtype=torch.int64, device=key.device)
-    return _as_keys(words(key, start, math.prod(shape), 64)).reshape(*shape, 2)
+    return _as_keys(words(key, start, math.prod(shape), torch.int64)).reshape(*shape, 2)
 
 
 def fold_in(key: Key, data: int | Tensor) -> Key:
@@ -93,7 +93,8 @@ def fold_in(key: Key, data: int | Tensor) -> Key:
         tensor([ 928981903, 3453687069])
     """
     check(key)
-    return _as_keys(words(key, _low_word("data", data, key.device), 1, 64)).squeeze(-2)
+    drawn = words(key, _low_word("data", data, key.device), 1, torch.int64)
+    return _as_keys(drawn).squeeze(-2)
 
 
 def _low_word(name: str, value: int | Tensor, device: torch.device | str | None) -> Tensor:

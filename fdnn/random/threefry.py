@@ -61,51 +61,54 @@ def threefry2x32(k0: Tensor, k1: Tensor, x0: Tensor, x1: Tensor) -> tuple[Tensor
     return x0, x1
 
 
-def words(key: Tensor, start: Tensor, count: int, width: int) -> Tensor:
+def words(key: Tensor, start: Tensor, count: int, dtype: torch.dtype = torch.int32) -> Tensor:
     """Return `count` random words of a key: the ciphers of the counters from `start` on.
 
     Args:
         key: int64 of shape `(2,)`.
         start: the first counter, a 0-d int64 tensor of which the lowest 32 bits count.
         count: how many words.
-        width: bits of a word: 32 (the two cipher words xored) or 64 (both, side by side).
+        dtype: int32 for the two cipher words xored, int64 for both side by side (only the bits
+            have meaning), float32 for the top 23 bits of the xored ones as a fraction.
 
     Returns:
-        Shape `(count,)`; int32 or int64, of which only the bits have meaning.
+        Shape `(count,)`, of `dtype`.
     """
     if torch.compiler.is_compiling() and key.device.type != "cpu":
-        return _chain(key, start, count, width)
-    drawn: Tensor = torch.ops.fdnn.random_words(key, start, count, width)
+        return _chain(key, start, count, dtype)
+    drawn: Tensor = torch.ops.fdnn.random_words(key, start, count, dtype)
     return drawn
 
 
-def _chain(keys: Tensor, start: Tensor, count: int, width: int) -> Tensor:
+def _chain(keys: Tensor, start: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     """`words` in torch operations; keys of shape `(..., 2)` give words of shape `(..., count)`."""
     halves = keys.to(torch.int32).unsqueeze(-1)  # (..., 2, 1)
     counter = start.to(torch.int32).unsqueeze(-1)
     counter = counter + torch.arange(count, dtype=torch.int32, device=keys.device)
     x0, x1 = threefry2x32(halves[..., 0, :], halves[..., 1, :], torch.zeros_like(counter), counter)
-    if width == 32:
-        return x0.bitwise_xor_(x1)
-    return (x0.to(torch.int64) << 32) | (x1.to(torch.int64) & 0xFFFFFFFF)
+    if dtype is torch.int64:
+        return (x0.to(dtype) << 32) | (x1.to(dtype) & 0xFFFFFFFF)
+    word = x0.bitwise_xor_(x1)
+    if dtype is torch.float32:
+        return (word >> 9).bitwise_and_(2**23 - 1).to(dtype).mul_(2.0**-23)
+    return word
 
 
-def _on_cpu(keys: Tensor, start: Tensor, count: int, width: int) -> Tensor:
+def _on_cpu(keys: Tensor, start: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     if kernel.available():
-        return kernel.fill_words(keys, start, count, width)
-    return _in_blocks(keys, start, count, width)
+        return kernel.fill_words(keys, start, count, dtype)
+    return _in_blocks(keys, start, count, dtype)
 
 
-def _in_blocks(keys: Tensor, start: Tensor, count: int, width: int) -> Tensor:
+def _in_blocks(keys: Tensor, start: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     step = max(1, _BLOCK // max(1, start.numel()))
     if count <= step:
-        return _chain(keys, start, count, width)
-    blocks = [_chain(keys, start + i, min(step, count - i), width) for i in range(0, count, step)]
+        return _chain(keys, start, count, dtype)
+    blocks = [_chain(keys, start + i, min(step, count - i), dtype) for i in range(0, count, step)]
     return torch.cat(blocks, dim=-1)
 
 
-def _shape_only(keys: Tensor, start: Tensor, count: int, width: int) -> Tensor:
-    dtype = torch.int32 if width == 32 else torch.int64
+def _shape_only(keys: Tensor, start: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     return torch.empty((*start.shape, count), dtype=dtype, device=keys.device)
 
 
@@ -115,7 +118,7 @@ def _batched(
     keys: Tensor,
     start: Tensor,
     count: int,
-    width: int,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, int]:
     """Vmap's rule: lanes are one more leading dimension."""
     key_dim, start_dim = in_dims[:2]
@@ -127,12 +130,12 @@ def _batched(
         keys = keys.expand(*start.shape[:1], *keys.shape)
     if start_dim is None:
         start = start.expand(*keys.shape[:1], *start.shape)
-    return torch.ops.fdnn.random_words(keys, start, count, width), 0
+    return torch.ops.fdnn.random_words(keys, start, count, dtype), 0
 
 
 _LIBRARY = torch.library.Library("fdnn", "FRAGMENT")  # type: ignore[no-untyped-call]
 _LIBRARY.define(  # type: ignore[no-untyped-call]
-    "random_words(Tensor keys, Tensor start, int count, int width) -> Tensor",
+    "random_words(Tensor keys, Tensor start, int count, ScalarType dtype) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 _LIBRARY.impl("random_words", _on_cpu, "CPU")  # type: ignore[no-untyped-call]

@@ -1,0 +1,119 @@
+"""`fdnn.jit`: one graph, donation, and what happens without a compiler."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, vmap
+from torch._inductor import cpp_builder, exc
+
+from fdnn import jit, tree
+
+module = sys.modules["fdnn.jit"]  # `fdnn.jit` itself is the function
+
+
+def advance(state: dict[str, Tensor], x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    return {"a": state["a"] + x, "b": state["b"] * 2, "key": state["key"]}, state["a"].sum()
+
+
+def start() -> dict[str, Tensor]:
+    return {"a": torch.arange(3.0), "b": torch.ones(2, 2), "key": torch.tensor([1, 2])}
+
+
+def test_equals_the_function_and_leaves_arguments_alone() -> None:
+    state = start()
+    found, total = jit(advance)(state, torch.ones(3))
+    wanted, wanted_total = advance(start(), torch.ones(3))
+    assert tree.leaves(tree.map(torch.equal, found, wanted)) == [True] * 3
+    assert total == wanted_total
+    assert tree.leaves(tree.map(torch.equal, state, start())) == [True] * 3
+
+
+def test_donated_memory_holds_the_result() -> None:
+    state, step = start(), jit(advance, donate_argnums=0)
+    memory = tree.map(Tensor.data_ptr, state)
+    for i in range(1, 4):
+        state, total = step(state, torch.ones(3))
+        assert tree.map(Tensor.data_ptr, state) == memory
+        assert state["a"].tolist() == [i, i + 1, i + 2]
+        assert state["b"].tolist() == [[2.0**i] * 2] * 2
+        assert state["key"].tolist() == [1, 2]
+        assert total == 3 * i
+    assert step.__name__ == "advance"
+
+
+def test_swapped_tensors_are_not_overwritten_before_they_are_read() -> None:
+    swap = jit(lambda pair: (pair[1] + 1, pair[0] + 10), donate_argnums=(0,))
+    a, b = swap((torch.zeros(4), torch.ones(4)))
+    assert (a.tolist(), b.tolist()) == ([2.0] * 4, [10.0] * 4)
+
+
+def test_output_that_fits_no_donated_tensor_is_new() -> None:
+    grow = jit(lambda x: torch.cat([x, x]), donate_argnums=0)
+    x = torch.ones(2)
+    assert grow(x).shape == (4,)
+    assert x.tolist() == [1.0, 1.0]
+
+
+def test_compiles_vmap_and_new_shapes() -> None:
+    twice = jit(vmap(lambda x: {"y": x * 2}), donate_argnums=0)
+    for size in (2, 3, 5):
+        assert twice(torch.ones(4, size))["y"].tolist() == [[2.0] * size] * 4
+
+
+def test_functions_of_one_code_do_not_share_a_limit() -> None:
+    for i in range(12):
+        assert jit(lambda x, i=i: x + i)(torch.zeros(())) == i
+
+
+def test_a_graph_break_is_an_error() -> None:
+    def peek(x: Tensor) -> Tensor:
+        return x + 1 if x.sum().item() > 0 else x
+
+    with pytest.raises(torch._dynamo.exc.TorchDynamoException):
+        jit(peek)(torch.ones(2))
+
+
+@pytest.mark.parametrize("number", [-1, (0, -2)])
+def test_negative_position_is_refused(number: Any) -> None:
+    with pytest.raises(ValueError, match=r"`donate_argnums` must not be negative, got .*-"):
+        jit(advance, donate_argnums=number)
+
+
+def test_position_that_is_not_passed_is_refused() -> None:
+    step = jit(advance, donate_argnums=1)
+    with pytest.raises(ValueError, match="names argument 1, but the call passes 1 by position"):
+        step(start(), x=torch.ones(3))
+
+
+def test_view_of_a_donated_tensor_is_refused() -> None:
+    step = jit(lambda s: {"w": s["w"] + 1, "last": s["w"][1:]}, donate_argnums=0)
+    with pytest.raises(ValueError, match=r"output 'last' is a view of a donated tensor .*clone it"):
+        step({"w": torch.zeros(3)})
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def missing() -> str:
+        raise exc.InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", missing)
+    module._can_compile.cache_clear()
+    yield
+    module._can_compile.cache_clear()
+
+
+def test_without_a_compiler_it_warns_once_and_runs(no_compiler: None) -> None:
+    step, state = jit(advance, donate_argnums=0), start()
+    with pytest.warns(RuntimeWarning, match=r"install one \(Debian: apt-get install g\+\+"):
+        first, _ = step(state, torch.ones(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second, _ = step(first, torch.ones(3))
+    assert state["a"].tolist() == [0.0, 1.0, 2.0]
+    assert second["a"].tolist() == [2.0, 3.0, 4.0]
