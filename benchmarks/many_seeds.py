@@ -11,6 +11,7 @@ loop within the round. Compilation comes before the first round. JAX needs the e
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import time
@@ -84,7 +85,7 @@ def torch_loop(x: Tensor, y: Tensor, optimizer: str) -> Contender:
 
 def network() -> nn.Module:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(SIZES, SIZES[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(SIZES):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -151,7 +151,7 @@ class Runs:
 
 
 class TorchLoop:
-    """The yardstick: the same work for one seed, as everyone writes it, with the fused optimizer."""
+    """The yardstick: the same work for one seed by torch.optim, with the fused optimizer."""
 
     def __init__(self, module: nn.Module, batch: data.Batch):
         self.module, self.batch = module, batch

@@ -40,18 +40,14 @@ def main() -> None:
         losses.append(info["loss"])
     loss = torch.stack(losses)  # (epochs, seeds)
 
-    rmse = train.evaluate(model, runs, splits.test, {"mse": metrics.mean_squared_error()})[
-        "mse"
-    ].sqrt()
-    print(
-        f"{name}: {len(splits.train.targets)} rows, {args.seeds} seeds, {args.epochs} steps of gradient descent"
-    )
+    measured = train.evaluate(model, runs, splits.test, {"mse": metrics.mean_squared_error()})
+    difference = gap(module, begun, loss[:, 0], splits.train)
+    rows = len(splits.train.targets)
+    print(f"{name}: {rows} rows, {args.seeds} seeds, {args.epochs} steps of gradient descent")
     print(f"training loss   {show(loss[0])}  before the first step")
     print(f"                {show(loss[-1])}  before the last")
-    print(f"test RMSE       {show(rmse)}")
-    print(
-        f"furthest from torch.nn and torch.optim: {gap(module, begun, loss[:, 0], splits.train):.1e}"
-    )
+    print(f"test RMSE       {show(measured['mse'].sqrt())}")
+    print(f"furthest from torch.nn and torch.optim: {difference:.1e}")
     plot(loss, name, args.out / "regression_mlp.png")
     print(f"Wrote {args.out}/regression_mlp.png.")
 

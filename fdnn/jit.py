@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import sysconfig
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -32,7 +34,7 @@ def jit(fn: Function, *, donate_argnums: int | Sequence[int] = ()) -> Function:
             tree; the donated one no longer holds what it did.
 
     Returns:
-        A function of the same signature. Where there is no C++ compiler for the CPU backend, the
+        A function of the same signature. Without a C++ compiler and Python's headers the
         first call warns, says what to install, and every call runs `fn` as it is, donation left
         out.
 
@@ -119,19 +121,25 @@ def _refuse_views(given: list[Tensor], result: Any) -> None:
 
 @functools.cache
 def _can_compile() -> bool:
-    """Tell whether inductor finds a C++ compiler that works; warn once if not."""
+    """Tell whether inductor finds a C++ compiler and Python.h; warn once if not."""
     if torch.cuda.is_available():
         return True
     from torch._inductor import cpp_builder, exc
 
+    missing = "" if _python_header().exists() else "Python's headers were"
     try:
         cpp_builder.get_cpp_compiler()
     except exc.InvalidCxxCompiler:
+        missing = "a C++ compiler was"
+    if missing:
         warnings.warn(
-            "fdnn.jit runs without compiling, since no C++ compiler was found: install one "
-            "(Debian: apt-get install g++; macOS: xcode-select --install), or point $CXX at it",
+            f"fdnn.jit runs without compiling, since {missing} not found: install it (Debian: "
+            "apt-get install g++ python3-dev; macOS: xcode-select --install)",
             RuntimeWarning,
             stacklevel=3,
         )
-        return False
-    return True
+    return not missing
+
+
+def _python_header() -> Path:
+    return Path(sysconfig.get_path("include"), "Python.h")

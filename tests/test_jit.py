@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,10 +111,18 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_without_a_compiler_it_warns_once_and_runs(no_compiler: None) -> None:
     step, state = jit(advance, donate_argnums=0), start()
-    with pytest.warns(RuntimeWarning, match=r"install one \(Debian: apt-get install g\+\+"):
+    with pytest.warns(RuntimeWarning, match=r"a C\+\+ compiler was not found: install it \(Debian"):
         first, _ = step(state, torch.ones(3))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         second, _ = step(first, torch.ones(3))
     assert state["a"].tolist() == [0.0, 1.0, 2.0]
     assert second["a"].tolist() == [2.0, 3.0, 4.0]
+
+
+def test_without_pythons_headers_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_python_header", lambda: Path("/no/such/Python.h"))
+    module._can_compile.cache_clear()
+    with pytest.warns(RuntimeWarning, match="Python's headers were not found: .* python3-dev"):
+        assert jit(lambda x: x + 1)(torch.zeros(())) == 1
+    module._can_compile.cache_clear()

@@ -19,19 +19,35 @@ from fdnn.types import Buffers, Initializer, Key, Params
 __all__ = ["Plan", "draw", "fresh_buffers", "plan"]
 
 
+class Reset(NamedTuple):
+    """A layer's own `reset_parameters`, for a type without a rule.
+
+    Attributes:
+        owner: the layer's dotted name.
+        number: folded into the key of `init`: a hash of that name.
+        draw: gives all parameters of the layer together, by their names in it.
+    """
+
+    owner: str
+    number: int
+    draw: Callable[[Key], dict[str, Tensor]]
+
+
 class Plan(NamedTuple):
     """What is known about drawing one parameter.
 
     Attributes:
+        name: what the parameter is called in its layer.
         default: torch's own distribution, if the layer's type is known.
-        reset: draws by the layer's own `reset_parameters`, if it has one and no default.
-        number: folded into the key of `init`: a hash of the parameter's name.
+        reset: how the layer draws it, if it can and there is no default.
+        number: folded into the key of `init`: a hash of the parameter's dotted name.
         is_weight: whether the argument `weight` of `init` speaks of it.
         is_bias: whether the argument `bias` does.
     """
 
+    name: str
     default: Initializer | None
-    reset: Callable[[Key], Tensor] | None
+    reset: Reset | None
     number: int
     is_weight: bool
     is_bias: bool
@@ -44,17 +60,20 @@ def plan(module: nn.Module) -> dict[str, Plan]:
     for path, owner in reversed(list(module.named_modules())):
         for name, initializer in torch_default(owner).items():
             defaults[f"{path}.{name}" if path else name] = initializer
+    resets: dict[str, Reset] = {}
     plans = {}
     for path, parameter in module.named_parameters():
         parent, _, name = path.rpartition(".")
         owner = module.get_submodule(parent)
         default = defaults.get(path)
-        resets = default is None and hasattr(owner, "reset_parameters")
+        if default is None and parent not in resets and hasattr(owner, "reset_parameters"):
+            resets[parent] = Reset(parent, _hash(parent), _resetter(owner, parent))
         is_embedding = isinstance(owner, nn.Embedding | nn.EmbeddingBag)
         plans[path] = Plan(
+            name=name,
             default=default,
-            reset=_resetter(copy.deepcopy(owner), name, path) if resets else None,
-            number=zlib.crc32(path.encode()),
+            reset=resets.get(parent) if default is None else None,
+            number=_hash(path),
             is_weight="weight" in name and parameter.ndim >= 2 and not is_embedding,
             is_bias="bias" in name,
         )
@@ -74,14 +93,18 @@ def draw(
         if not any(fnmatchcase(path, pattern) for path in plans):
             raise ValueError(f"`rules`: {pattern!r} matches no parameter; they are {list(plans)}")
     params, kept = {}, []
+    reset: dict[str, dict[str, Tensor]] = {}
     for path, known in plans.items():
         value = own[path]
         initializer = _choose(path, known, weight, bias, rules)
-        parameter_key = random.fold_in(key, known.number)
         if initializer is not None:
-            params[path] = initializer(parameter_key, value.shape, value.dtype, value.device)
+            own_key = random.fold_in(key, known.number)
+            params[path] = initializer(own_key, value.shape, value.dtype, value.device)
         elif known.reset is not None:
-            params[path] = known.reset(parameter_key)
+            owner, number, draw_all = known.reset
+            if owner not in reset:
+                reset[owner] = draw_all(random.fold_in(key, number))
+            params[path] = reset[owner][known.name].to(value.device)
         else:
             params[path] = value.clone()
             kept.append(path)
@@ -125,22 +148,26 @@ def _choose(
     return known.default
 
 
-def _resetter(owner: Any, name: str, path: str) -> Callable[[Key], Tensor]:
-    """Draw a parameter by its layer's `reset_parameters`, torch's generator lent for the call."""
+def _resetter(owner: Any, path: str) -> Callable[[Key], dict[str, Tensor]]:
+    """Draw a layer by its `reset_parameters`, torch's CPU generator lent for the call."""
+    pristine = copy.deepcopy(owner).cpu()
 
-    def reset(key: Key) -> Tensor:
+    def reset(key: Key) -> dict[str, Tensor]:
         try:
             seed = int(random.bits(key, (), torch.uint32).to(torch.int64))
         except RuntimeError as error:
             raise ValueError(
-                f"under vmap, parameter {path!r} cannot be drawn by its layer's own "
-                "`reset_parameters`; give a rule: `model.init(key, rules=[(pattern, initializer)])`"
+                f"under vmap, layer {path!r} cannot be drawn by its own `reset_parameters`; give "
+                "its parameters a rule: `model.init(key, rules=[(pattern, initializer)])`"
             ) from error
-        layer = copy.deepcopy(owner)
+        layer = copy.deepcopy(pristine)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             layer.reset_parameters()
-        value: Tensor = getattr(layer, name)
-        return value.detach().clone()
+        return {name: value.detach() for name, value in layer.named_parameters(recurse=False)}
 
     return reset
+
+
+def _hash(name: str) -> int:
+    return zlib.crc32(name.encode())
