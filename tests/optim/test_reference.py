@@ -262,6 +262,17 @@ def test_drawn(case: Case, data: st.DataObject) -> None:
     assert (gaps(ours, theirs) <= 1e-12 * lengths(theirs) + len(gradients) * eps).all()
 
 
+def test_adam_without_a_mean_forgets_at_once() -> None:
+    """As torch's does: with beta1 = 0 nothing of a huge gradient is left a step later."""
+    params = {"w": torch.zeros(1)}
+    tx = optim.adam(betas=(0.0, 0.9))
+    state = tx.init(params)
+    for size in (1e6, 1e-3):
+        grads = {"w": torch.tensor([size])}
+        _, state = tx.update(grads, state)
+    assert torch.equal(state.slots["exp_avg"]["w"], grads["w"])
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.complex128], ids=str)
 @given(
     data=st.data(),

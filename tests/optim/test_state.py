@@ -278,6 +278,14 @@ class TestChain:
         (slot,) = state.slots.values()
         assert_equal(slot, {"n": torch.ones((), dtype=torch.int16)})
 
+    def test_hands_extra_arguments_to_its_parts(self) -> None:
+        def update(updates: Any, slots: Any, *_: Any, value: float) -> Any:
+            return tree.map(lambda u: u * value, updates), {}, {}
+
+        tx = optim.chain(optim.maximize(), optim.Part("scale", lambda params: {}, update))
+        updates, _ = tx.update(GRADS, tx.init(PARAMS), value=2.0)
+        assert_equal(updates, tree.map(lambda g: -2.0 * g, GRADS))
+
 
 class TestDiagnostics:
     def test_hold_what_the_last_step_left(self) -> None:

@@ -133,6 +133,13 @@ class TestDtypes:
 
 
 @every_transform
+def test_updates_are_in_the_dtype_of_params(name: str) -> None:
+    tx, params, grads = TRANSFORMS[name], draw(0, torch.bfloat16), draw(1, torch.float32)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    tree.assert_same_structure(params, updates)
+
+
+@every_transform
 def test_pure(name: str) -> None:
     tx, params, grads = TRANSFORMS[name], draw(0, torch.float32), draw(1, torch.float32)
     _, state = run(tx, params, [grads])
