@@ -8,7 +8,7 @@ by dots: dict keys, fields of named tuples, places in tuples and lists. The leaf
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
@@ -47,9 +47,9 @@ def leaves(tree: Tree) -> list[Any]:
         >>> leaves({"b": 1, "a": (2, 3)})
         [2, 3, 1]
     """
-    found: list[Any] = []
-    optree.tree_map(found.append, tree)  # `tree_leaves` of empty dicts stops torch.compile
-    return found
+    if torch.compiler.is_compiling():  # optree's own answer for an empty dict stops torch.compile
+        return [leaf for _, leaf in _named_leaves(tree)]
+    return optree.tree_leaves(tree)
 
 
 def paths(tree: Tree) -> list[str]:
@@ -88,8 +88,7 @@ def map_with_path(fn: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
         >>> map_with_path(lambda path, x: f"{path}={x}", {"a": {"b": 1}})
         {'a': {'b': 'a.b=1'}}
     """
-    ordered = iter(paths(tree))
-    return map(lambda *args: fn(next(ordered), *args), tree, *rest)
+    return map(fn, _relabel(tree, iter(paths(tree))), tree, *rest)
 
 
 def select(tree: Tree, where: Where) -> dict[str, Any]:
@@ -230,22 +229,20 @@ def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
         >>> vector, unravel(vector)["b"]
         (tensor([1., 1., 0.]), tensor(0.))
     """
-    parts, skeleton = leaves(tree), map(lambda _: 0, tree)
+    parts, places = leaves(tree), _relabel(tree, iter(range(len(paths(tree)))))
     for path, part in _named_leaves(tree):
         if _kind(part) != _kind(parts[0]):
             raise ValueError(f"at path {path!r}: expected {_kind(parts[0])}, found {_spec(part)}")
-    shapes = [part.shape for part in parts]
-    dtypes = [part.dtype for part in parts]
+    specs = [(part.shape, part.dtype) for part in parts]
     sizes = [part.numel() for part in parts]
     vector = torch.cat([part.reshape(-1) for part in parts]) if parts else torch.zeros(0)
 
     def unravel(vector: Tensor) -> Tree:
         if vector.shape != (sum(sizes),):
             raise ValueError(f"`vector` must have shape ({sum(sizes)},), got {tuple(vector.shape)}")
-        pieces = torch.split(vector, sizes)
-        cut = [p.reshape(s).to(d) for p, s, d in zip(pieces, shapes, dtypes, strict=True)]
-        left = iter(cut)
-        return map(lambda _: next(left), skeleton)
+        pieces = zip(torch.split(vector, sizes), specs, strict=True)
+        cut = [p.reshape(s).to(d) for p, (s, d) in pieces]
+        return map(lambda place: cut[place], places)
 
     return vector, unravel
 
@@ -282,7 +279,7 @@ def where(condition: Tensor, new: Tree, old: Tree) -> Tree:
     def choose(path: str, a: Tensor, b: Tensor) -> Tensor:
         aligned = shape + (1,) * (a.ndim - len(shape))
         fits = [c in (1, n) for c, n in zip(aligned, a.shape, strict=False)]
-        if a.shape != b.shape or len(aligned) > a.ndim or not all(fits):
+        if getattr(b, "shape", None) != a.shape or len(aligned) > a.ndim or not all(fits):
             found = f"`condition` of shape {shape}, `new` {_spec(a)}, `old` {_spec(b)}"
             raise ValueError(f"at path {path!r}: expected shapes that fit, found {found}")
         return torch.where(condition.reshape(aligned), a, b)
@@ -335,10 +332,17 @@ def _named_leaves(tree: Tree, path: tuple[Any, ...] = ()) -> list[tuple[str, Any
 
 def _steps(tree: Tree) -> list[tuple[Any, Any]]:
     """The key, field or place of each child of a container, and the child."""
-    if isinstance(tree, dict) and not tree:
-        return []  # optree's own answer stops torch.compile
+    if type(tree) is dict:  # optree's own answer stops torch.compile
+        return [(key, tree[key]) for key in optree.utils.total_order_sorted(tree)]
     level = optree.tree_flatten_one_level(tree)
     return list(zip(getattr(tree, "_fields", level.entries), level.children, strict=True))
+
+
+def _relabel(tree: Tree, labels: Iterator[Any]) -> Tree:
+    """Replace the leaves, in the order of `paths` (to which `map` does not keep when compiled)."""
+    if optree.tree_is_leaf(tree):
+        return next(labels)
+    return _rebuild(tree, {step: _relabel(child, labels) for step, child in _steps(tree)})
 
 
 def _dotted(path: Sequence[Any]) -> str:
@@ -378,8 +382,8 @@ def _prune(tree: Tree, keep: Callable[[str, Any], bool], path: tuple[Any, ...]) 
         return tree if keep(_dotted(path), tree) else None
     pruned = {step: _prune(child, keep, (*path, step)) for step, child in _steps(tree)}
     if isinstance(tree, dict):
-        return type(tree)({k: pruned[k] for k in tree if leaves(pruned[k]) or not leaves(tree[k])})
-    return _rebuild(tree, pruned.values())
+        pruned = {k: pruned[k] for k in tree if leaves(pruned[k]) or not leaves(tree[k])}
+    return _rebuild(tree, pruned)
 
 
 def _combine(trees: Sequence[Tree], path: tuple[Any, ...]) -> Tree:
@@ -397,8 +401,7 @@ def _combine(trees: Sequence[Tree], path: tuple[Any, ...]) -> Tree:
     for tree in present:
         for step, child in tree.items() if isinstance(tree, dict) else _steps(tree):
             parts.setdefault(step, []).append(child)
-    combined = {step: _combine(part, (*path, step)) for step, part in parts.items()}
-    return type(first)(combined) if isinstance(first, dict) else _rebuild(first, combined.values())
+    return _rebuild(first, {step: _combine(part, (*path, step)) for step, part in parts.items()})
 
 
 def _frame(tree: Tree) -> str:
@@ -410,6 +413,8 @@ def _frame(tree: Tree) -> str:
     return f"a {type(tree).__name__}{length}"
 
 
-def _rebuild(like: Tree, children: Iterable[Any]) -> Tree:
+def _rebuild(like: Tree, children: dict[Any, Any]) -> Tree:
+    if isinstance(like, dict):  # in the order of `like`, and what is new behind it
+        return type(like)({k: children[k] for k in like if k in children} | children)
     level = optree.tree_flatten_one_level(like)
-    return level.unflatten_func(level.metadata, list(children))
+    return level.unflatten_func(level.metadata, list(children.values()))

@@ -32,6 +32,8 @@ class Model:
     _plans: dict[str, initialize.Plan]
     _train: nn.Module
     _eval: nn.Module
+    _aliases: dict[str, str]
+    _renormed: tuple[str, ...]
 
     def init(
         self,
@@ -69,7 +71,7 @@ class Model:
             {'weight': (3, 2), 'bias': (3,)}
         """
         params = initialize.draw(key, self._plans, self.params, weight, bias, rules)
-        return params, initialize.fresh_buffers(self._train, self.buffers)
+        return params, initialize.fresh_buffers(key, self._train, self.buffers)
 
     def apply(
         self,
@@ -101,14 +103,20 @@ class Model:
         """
         _check_names("params", self.params, params)
         _check_names("buffers", self.buffers, buffers)
-        values = dict(params)
-        values.update({name: value.clone() for name, value in buffers.items()})
+        values = {**params, **buffers}
+        for name in (*buffers, *self._renormed):  # what the module writes into
+            values[name] = values[name].clone()
+        for alias, name in self._aliases.items():
+            values[alias] = values[name]
         module = self._train if train else self._eval
         try:
             with KeyedRandomness(key):
-                output = functional_call(module, values, args, kwargs, strict=True)
+                output = functional_call(module, values, args, kwargs, tie_weights=False)
         except RuntimeError as error:
-            raise _retold(error) from error
+            cause = _cause(str(error))
+            if cause is None:
+                raise
+            raise RuntimeError(f"{cause} vmap said: {error}") from error
         return output, {name: values[name] for name in buffers}
 
     def __repr__(self) -> str:
@@ -130,8 +138,9 @@ def functionalize(module: nn.Module) -> Model:
         A `Model`: `init`, `apply`, and the module's own `params` and `buffers`.
 
     Raises:
-        TypeError: `module` is no `nn.Module`.
-        ValueError: a lazy layer has no shapes yet.
+        TypeError: `module` is no `nn.Module`, or has a scripted part.
+        ValueError: a lazy layer has no shapes yet, or a layer holds a tensor that was computed
+            from others (pruning, the old weight_norm).
 
     Example:
         >>> from fdnn import random
@@ -145,18 +154,62 @@ def functionalize(module: nn.Module) -> Model:
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"`module` must be an nn.Module, got {module!r}")
-    for name, value in [*module.named_parameters(), *module.named_buffers()]:
-        if nn.parameter.is_lazy(value):
-            raise ValueError(
-                f"`module` has a lazy parameter {name!r} without a shape; call it once on a batch"
-            )
+    _check_module(module)
     return Model(
         params={name: p.detach().clone() for name, p in module.named_parameters()},
         buffers={name: b.detach().clone() for name, b in module.named_buffers()},
         _plans=initialize.plan(module),
         _train=_skeleton(module).train(),
         _eval=_skeleton(module).eval(),
+        _aliases=_aliases(module),
+        _renormed=_renormed(module),
     )
+
+
+def _check_module(module: nn.Module) -> None:
+    for name, value in [*module.named_parameters(), *module.named_buffers()]:
+        if nn.parameter.is_lazy(value):
+            raise ValueError(
+                f"`module` has a lazy parameter {name!r} without a shape; call it once on a batch"
+            )
+    for path, layer in module.named_modules():
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise TypeError(
+                f"`module` has a scripted part {path!r}, whose random operations cannot be seen; "
+                "give the module it was made from"
+            )
+        for name, value in vars(layer).items():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                raise ValueError(
+                    f"`module` holds a tensor {name!r} in {path!r} that was computed from others. "
+                    "torch.nn.utils.prune and the old weight_norm do so: make pruning permanent "
+                    "(prune.remove), use torch.nn.utils.parametrizations; or set it to None"
+                )
+
+
+def _aliases(module: nn.Module) -> dict[str, str]:
+    """Further names of tied tensors, and the first name of each.
+
+    A layer that is used under several names is one place and needs one name. (Given them all,
+    `functional_call` would not put back what it found.)
+    """
+    first: dict[int, str] = {}
+    aliases = {}
+    for path, layer in module.named_modules():
+        for members in (layer.named_parameters, layer.named_buffers):
+            for name, value in members(path, recurse=False, remove_duplicate=False):
+                if id(value) in first:
+                    aliases[name] = first[id(value)]
+                else:
+                    first[id(value)] = name
+    return aliases
+
+
+def _renormed(module: nn.Module) -> tuple[str, ...]:
+    """Names of the embeddings that `max_norm` makes their forward write into."""
+    layers = [layer for layer in module.modules() if getattr(layer, "max_norm", None) is not None]
+    tables = {id(getattr(layer, "weight", None)) for layer in layers}
+    return tuple(name for name, value in module.named_parameters() if id(value) in tables)
 
 
 def _skeleton(module: nn.Module) -> nn.Module:
@@ -185,18 +238,19 @@ def _check_names(argument: str, expected: dict[str, Tensor], given: dict[str, Te
     )
 
 
-def _retold(error: RuntimeError) -> RuntimeError:
+def _cause(said: str) -> str | None:
     """Say what some errors of vmap mean here and what to do about them."""
-    said = str(error)
-    if "not batched" in said or "inplace arithmetic" in said or "in-place" in said:
-        return RuntimeError(
-            "under vmap, the model's buffers change lane by lane, so they must be stacked like "
-            "the parameters: pass `buffers` through vmap (in_dims 0), for example from "
-            f"`vmap(model.init)(keys)`. vmap said: {said}"
+    if "were not batched" in said or ("vmap: " in said and "is not possible because" in said):
+        return (
+            "under vmap, the model writes lane by lane into a tensor that all lanes share. Its "
+            "buffers must be stacked like the parameters: pass `buffers` through vmap (in_dims "
+            "0), for example from `vmap(model.init)(keys)`. A tensor that it makes and fills "
+            "(`torch.empty(3).exponential_()`) must be drawn whole, by `torch.rand` and the like "
+            "(docs/gotchas.md)."
         )
-    if "Batching rule not implemented" in said or ("vmap" in said and ".item()" in said):
-        return RuntimeError(
+    if "Batching rule not implemented" in said or ("vmap: " in said and ".item()" in said):
+        return (
             "the model calls an operation that vmap cannot batch; replace it, or run the lanes "
-            f"one after the other (docs/gotchas.md). vmap said: {said}"
+            "one after the other (docs/gotchas.md)."
         )
-    return error
+    return None

@@ -106,9 +106,9 @@ def draw(
                 reset[owner] = draw_all(random.fold_in(key, number))
             params[path] = reset[owner][known.name].to(value.device)
         else:
-            params[path] = value.clone()
+            params[path] = _copy(value, key)
             kept.append(path)
-    if kept:
+    if kept and not torch.compiler.is_compiling():
         warnings.warn(
             f"nothing says how to draw {kept}, so `init` keeps the module's own values; give a "
             "rule: `model.init(key, rules=[(pattern, initializer)])`",
@@ -118,17 +118,22 @@ def draw(
     return params
 
 
-def fresh_buffers(module: nn.Module, own: Buffers) -> Buffers:
+def fresh_buffers(key: Key, module: nn.Module, own: Buffers) -> Buffers:
     """Copy the module's buffers, running statistics as a new layer has them."""
-    fresh = {name: value.clone() for name, value in own.items()}
+    fresh = {name: _copy(value, key) for name, value in own.items()}
     for path, layer in module.named_modules():
         if not hasattr(layer, "reset_running_stats"):
             continue
         for name, value in (("running_mean", 0), ("running_var", 1), ("num_batches_tracked", 0)):
             full = f"{path}.{name}" if path else name
             if full in fresh:
-                fresh[full] = torch.full_like(fresh[full], value)
+                fresh[full].fill_(value)
     return fresh
+
+
+def _copy(value: Tensor, key: Key) -> Tensor:
+    """Copy a tensor, with memory of its own in every lane of a vmap over keys."""
+    return key.new_zeros(value.shape, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _choose(

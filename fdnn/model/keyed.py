@@ -22,23 +22,10 @@ from fdnn.types import Key
 
 __all__ = ["KeyedRandomness"]
 
-# Random operations that torch leaves without the tag `nondeterministic_seeded`.
-_UNTAGGED = {
-    "_sample_dirichlet",
-    "binomial",
-    "feature_alpha_dropout",
-    "feature_dropout",
-    "random_",
-    "rrelu",
-}
 # These draw only if their `dropout` argument is positive; `_draws` looks.
-_RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
-# Python functions of torch.nn.functional that call random operations inside.
-_COMPOSITE = (
-    F.multi_head_attention_forward,
-    F.fractional_max_pool2d_with_indices,
-    F.fractional_max_pool3d_with_indices,
-)
+_RECURRENT = {"gru", "lstm", "quantized_gru", "quantized_lstm", "rnn_relu", "rnn_tanh"}
+# Python functions of torch that call random operations inside.
+_COMPOSITE = (F.multi_head_attention_forward, torch.lobpcg, torch.pca_lowrank, torch.svd_lowrank)
 
 
 class KeyedRandomness(TorchFunctionMode):
@@ -85,7 +72,7 @@ class KeyedRandomness(TorchFunctionMode):
             with self:
                 return _OPENED[func](*args, **kwargs)
         name = getattr(func, "__name__", "")
-        if name in _RANDOM_NAMES and _draws(name, args):
+        if name in _RANDOM_NAMES and _draws(name, args, kwargs):
             raise NotImplementedError(
                 f"the model calls the random operation {name!r}, which fdnn cannot key; it would "
                 "draw from torch's global generator. Write it with torch.rand, randn or bernoulli "
@@ -106,7 +93,7 @@ def _open(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     copy = types.FunctionType(
         function.__code__,
-        {**function.__globals__, **never},
+        {**function.__globals__, **never, "_check_key_padding_mask": _check_key_padding_mask},
         function.__name__,
         function.__defaults__,
     )
@@ -114,19 +101,30 @@ def _open(function: Callable[..., Any]) -> Callable[..., Any]:
     return copy
 
 
+def _check_key_padding_mask(mask: Tensor, src_len: int, bsz: int) -> None:
+    """Say what attention's own check says; torch.compile cannot trace that one."""
+    if mask.shape != (bsz, src_len):
+        raise AssertionError(
+            f"`key_padding_mask` must have shape {(bsz, src_len)}, got {tuple(mask.shape)}"
+        )
+
+
 _OPENED = {function: _open(function) for function in _COMPOSITE}
 
 
 def _random_names() -> frozenset[str]:
-    """Names of torch's random operations: those that torch itself tags, and the forgotten ones."""
-    tagged = {
-        name
-        for name in dir(torch.ops.aten)
-        for packet in (getattr(torch.ops.aten, name),)
-        for overload in getattr(packet, "overloads", list)()
-        if torch.Tag.nondeterministic_seeded in getattr(packet, overload).tags
-    }
-    return frozenset(tagged | _UNTAGGED)
+    """Names of torch's random operations: those that torch itself tags, and the forgotten ones.
+
+    And of their overloads: `torch.ops.aten.bernoulli.p` is called "bernoulli.p".
+    """
+    names = {"kaiming_uniform_", *_RECURRENT}  # the first is of torch.nn.init, and no operation
+    for qualified in torch._C._dispatch_get_all_op_names():
+        operation, _, overload = qualified.partition(".")
+        space, _, name = operation.partition("::")
+        tags = torch._C._get_operation_overload(operation, overload)[2]
+        if space == "aten" and torch.Tag.nondeterministic_seeded in tags:
+            names |= {name, f"{name}.{overload or 'default'}"}
+    return frozenset(names)
 
 
 _RANDOM_NAMES = _random_names()
@@ -141,15 +139,20 @@ def _teach_compiler() -> None:
     """
     from torch._dynamo.variables.torch import get_overridable_functions
 
-    named = {getattr(torch, name) for name in _RANDOM_NAMES if hasattr(torch, name)}
+    named = {
+        getattr(owner, name)
+        for owner in (torch, torch._C._nn)
+        for name in _RANDOM_NAMES
+        if hasattr(owner, name)
+    }
     get_overridable_functions().update(named, TWINS)
 
 
-def _draws(name: str, args: tuple[Any, ...]) -> bool:
+def _draws(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Tell whether this call of a random operation draws at all."""
     if name not in _RECURRENT:
         return True
-    # (..., has_biases, num_layers, dropout, train, bidirectional[, batch_first])
-    flags = [arg for arg in args if not isinstance(arg, Tensor | tuple | list)]
-    dropout, train = flags[2], flags[3]
-    return bool(dropout and train)
+    flags = (arg for arg in args if not isinstance(arg, Tensor | tuple | list))
+    given = dict(zip(("has_biases", "num_layers", "dropout", "train"), flags, strict=False))
+    given.update(kwargs)
+    return bool(given["dropout"] and given["train"])

@@ -1,4 +1,4 @@
-"""RNN, LSTM and GRU as loops over time in plain operations.
+"""RNN, LSTM and GRU as loops over time in plain operations, and their cells.
 
 torch's fused kernels have no batching rule, `torch.compile` refuses them, and their dropout draws
 from the global generator. A functional model therefore runs these loops, which give the fused
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-__all__ = ["RecurrentLoop", "rewrite"]
+__all__ = ["RecurrentCell", "RecurrentLoop", "rewrite"]
 
 
 class RecurrentLoop(nn.Module):
@@ -25,7 +25,6 @@ class RecurrentLoop(nn.Module):
     num_layers: int
     hidden_size: int
     proj_size: int
-    bias: bool
     batch_first: bool
     bidirectional: bool
     dropout: float
@@ -70,46 +69,89 @@ class RecurrentLoop(nn.Module):
     def _first_state(self, steps: Tensor, hx: Any, unbatched: bool) -> tuple[Tensor, Tensor]:
         layers = self.num_layers * (2 if self.bidirectional else 1)
         batch = steps.shape[1]
+        hidden_shape = (layers, batch, self.proj_size or self.hidden_size)
+        cell_shape = (layers, batch, self.hidden_size)
         if hx is None:
-            hidden = steps.new_zeros(layers, batch, self.proj_size or self.hidden_size)
-            return hidden, steps.new_zeros(layers, batch, self.hidden_size)
+            return steps.new_zeros(hidden_shape), steps.new_zeros(cell_shape)
         hidden, cell = hx if self.mode == "LSTM" else (hx, hx)
-        return (hidden.unsqueeze(1), cell.unsqueeze(1)) if unbatched else (hidden, cell)
+        if unbatched:
+            hidden, cell = hidden.unsqueeze(1), cell.unsqueeze(1)
+        _check_state(hidden, hidden_shape)
+        _check_state(cell, cell_shape)
+        return hidden, cell
 
     def _run(
         self, steps: Tensor, hidden: Tensor, cell: Tensor, suffix: str
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One layer in one direction: outputs (T, N, features), last hidden, last cell."""
         weight = getattr(self, f"weight_hh_{suffix}")
-        bias = getattr(self, f"bias_hh_{suffix}") if self.bias else None
+        bias = getattr(self, f"bias_hh_{suffix}", None)
         inputs = F.linear(
-            steps,
-            getattr(self, f"weight_ih_{suffix}"),
-            getattr(self, f"bias_ih_{suffix}") if self.bias else None,
+            steps, getattr(self, f"weight_ih_{suffix}"), getattr(self, f"bias_ih_{suffix}", None)
         )
         outputs = []
         for now in inputs.unbind(0):
             recurrent = F.linear(hidden, weight, bias)
-            if self.mode == "LSTM":
-                hidden, cell = _lstm_cell(now + recurrent, cell)
-                if self.proj_size:
-                    hidden = F.linear(hidden, getattr(self, f"weight_hr_{suffix}"))
-            elif self.mode == "GRU":
-                hidden = _gru_cell(now, recurrent, hidden)
-            elif self.mode == "RNN_TANH":
-                hidden = torch.tanh(now + recurrent)
-            else:
-                hidden = torch.relu(now + recurrent)
+            hidden, cell = _step(self.mode, now, recurrent, hidden, cell)
+            if self.proj_size:
+                hidden = F.linear(hidden, getattr(self, f"weight_hr_{suffix}"))
             outputs.append(hidden)
         return torch.stack(outputs), hidden, cell
 
 
+class RecurrentCell(nn.Module):
+    """What an `nn.RNNCell`, `nn.LSTMCell` or `nn.GRUCell` becomes."""
+
+    mode: str
+    hidden_size: int
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor | None
+    bias_hh: Tensor | None
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        """Run as the original: the next hidden state, or `(h, c)` of an LSTM cell."""
+        shape = (*input.shape[:-1], self.hidden_size)
+        if hx is None:
+            hidden = cell = input.new_zeros(shape)
+        else:
+            hidden, cell = hx if self.mode == "LSTM" else (hx, hx)
+        _check_state(hidden, shape)
+        _check_state(cell, shape)
+        now = F.linear(input, self.weight_ih, self.bias_ih)
+        recurrent = F.linear(hidden, self.weight_hh, self.bias_hh)
+        hidden, cell = _step(self.mode, now, recurrent, hidden, cell)
+        return (hidden, cell) if self.mode == "LSTM" else hidden
+
+
 def rewrite(module: nn.Module) -> None:
-    """Turn every `nn.RNN`, `nn.LSTM` and `nn.GRU` inside `module` into its loop, in place."""
+    """Turn every recurrent layer and cell of torch inside `module` into its plain form."""
+    child: Any
     for child in module.modules():
         if type(child) in (nn.RNN, nn.LSTM, nn.GRU):
             del child.__dict__["_flat_weights"]
             child.__class__ = RecurrentLoop
+        elif type(child) in (nn.RNNCell, nn.LSTMCell, nn.GRUCell):
+            gated = {nn.LSTMCell: "LSTM", nn.GRUCell: "GRU"}
+            child.mode = gated.get(type(child)) or f"RNN_{child.nonlinearity.upper()}"
+            child.__class__ = RecurrentCell
+
+
+def _check_state(state: Tensor, shape: tuple[int, ...]) -> None:
+    if state.shape != shape:  # it would broadcast
+        raise ValueError(f"`hx` must have shape {shape}, got {tuple(state.shape)}")
+
+
+def _step(
+    mode: str, now: Tensor, recurrent: Tensor, hidden: Tensor, cell: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One moment: what the input and the last state say becomes the next state."""
+    if mode == "LSTM":
+        return _lstm_cell(now + recurrent, cell)
+    if mode == "GRU":
+        return _gru_cell(now, recurrent, hidden), cell
+    total = now + recurrent
+    return (torch.tanh(total) if mode == "RNN_TANH" else torch.relu(total)), cell
 
 
 def _lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fdnn.random.integers import check_broadcast, names, raw_words
-from fdnn.random.keys import split
+from fdnn.random.keys import check, split
 from fdnn.types import Key, Scalar, Shape
 
 __all__ = [
@@ -27,6 +27,12 @@ __all__ = [
 # Mantissa bits of each float, and how many random bits one draw takes.
 _MANTISSA = {torch.float64: 52, torch.float32: 23, torch.float16: 10, torch.bfloat16: 7}
 _DRAWN = {torch.float64: 64, torch.float32: 32, torch.float16: 16, torch.bfloat16: 8}
+# torch.compile does not know `dtype.to_real()`.
+_REAL = {
+    torch.complex128: torch.float64,
+    torch.complex64: torch.float32,
+    torch.complex32: torch.float16,
+}
 
 
 def uniform(
@@ -96,7 +102,7 @@ def normal(key: Key, shape: Shape = (), dtype: torch.dtype = torch.float32) -> T
     """
     if dtype.is_complex:
         real, imaginary = split(key)
-        part = dtype.to_real()
+        part = _REAL[dtype]
         pair = normal(real, shape, part), normal(imaginary, shape, part)
         return torch.complex(*pair) / math.sqrt(2)
     _check_float(dtype)
@@ -135,6 +141,7 @@ def truncated_normal(
         >>> bool(draws.abs().max() < 2)
         True
     """
+    check(key)
     _check_float(dtype)
     like = torch.empty((), dtype=dtype, device=key.device)
     low, high = _as(lower, like), _as(upper, like)
@@ -169,6 +176,7 @@ def bernoulli(key: Key, p: Scalar = 0.5, shape: Shape | None = None) -> Tensor:
         >>> random.bernoulli(random.key(0), 0.5, (4,))
         tensor([False, False,  True,  True])
     """
+    check(key)
     if isinstance(p, Tensor):
         if not p.is_floating_point():
             raise TypeError(f"`p` must be floating-point, got a tensor of {p.dtype}")

@@ -76,7 +76,8 @@ def randint(
 
     Raises:
         TypeError: a bound is not an integer.
-        ValueError: `dtype` is no signed integer, or a bound does not broadcast to `shape`.
+        ValueError: `dtype` is no signed integer, a bound does not broadcast to `shape`, or as in
+            `bits`.
 
     Example:
         >>> from fdnn import random
@@ -85,6 +86,7 @@ def randint(
     """
     if dtype not in _SIGNED:
         raise ValueError(f"`dtype` must be one of {names(_SIGNED)}, got {dtype}")
+    check(key)
     low, high = _bound("minval", minval, key, shape), _bound("maxval", maxval, key, shape)
     first, second = split(key)
     if dtype is torch.int64:
@@ -106,8 +108,7 @@ def randint(
 def raw_words(key: Key, shape: Shape, dtype: torch.dtype = torch.int32) -> Tensor:
     """Draw words whose bits alone have meaning (int32, int64), or fractions of 1 (float32)."""
     check(key)
-    if not isinstance(shape, Sequence) or any(size < 0 for size in shape):
-        raise ValueError(f"`shape` must be a sequence of sizes of 0 or more, got {shape}")
+    check_shape(shape)
     count = math.prod(shape)
     if count >= 2**32:
         raise ValueError(f"`shape` must hold fewer than 2**32 numbers, got {tuple(shape)}")
@@ -115,10 +116,21 @@ def raw_words(key: Key, shape: Shape, dtype: torch.dtype = torch.int32) -> Tenso
     return words(key, start, count, dtype).reshape(tuple(shape))
 
 
+def check_shape(shape: Shape) -> None:
+    """Raise unless `shape` is one."""
+    try:
+        fits = isinstance(shape, Sequence) and all(operator.index(size) >= 0 for size in shape)
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ValueError(f"`shape` must be a sequence of sizes of 0 or more, got {shape}")
+
+
 def check_broadcast(name: str, value: object, shape: Shape) -> None:
     """Raise unless the parameter called `name` broadcasts to `shape`."""
     if not isinstance(value, Tensor) or value.ndim == 0:
         return
+    check_shape(shape)
     found, shape = tuple(value.shape), tuple(shape)
     pairs = zip(reversed(found), reversed(shape), strict=False)
     if len(found) > len(shape) or any(size not in (1, wanted) for size, wanted in pairs):

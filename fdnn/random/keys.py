@@ -57,7 +57,8 @@ def split(key: Key, num: int | Sequence[int] = 2) -> Tensor:
         Keys of shape `(num, 2)` (or `(*num, 2)`): unpack them, or vmap over them.
 
     Raises:
-        ValueError: `key` is no key, or `num` is negative.
+        TypeError: `num` is neither an integer nor a sequence of integers.
+        ValueError: `key` is no key, or `num` is negative or asks for 2**32 keys or more.
 
     Example:
         >>> first, second = split(key(0))
@@ -65,9 +66,14 @@ def split(key: Key, num: int | Sequence[int] = 2) -> Tensor:
         tensor([1797259609, 2579123966])
     """
     check(key)
-    shape = tuple(num) if isinstance(num, Sequence) else (operator.index(num),)
+    try:
+        shape = tuple(map(operator.index, num if isinstance(num, Sequence) else (num,)))
+    except TypeError:
+        raise TypeError(f"`num` must be an integer or a shape, got {num!r}") from None
     if any(size < 0 for size in shape):
         raise ValueError(f"`num` must not be negative, got {num}")
+    if math.prod(shape) >= 2**32:
+        raise ValueError(f"`num` must be below 2**32, got {num}")
     start = torch.zeros((), dtype=torch.int64, device=key.device)
     return _as_keys(words(key, start, math.prod(shape), torch.int64)).reshape(*shape, 2)
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fdnn.random.distributions import gumbel, uniform
-from fdnn.random.integers import randint, raw_words
-from fdnn.random.keys import split
+from fdnn.random.integers import check_shape, randint, raw_words
+from fdnn.random.keys import check, split
 from fdnn.types import Key, Shape
 
 __all__ = ["categorical", "choice", "permutation"]
@@ -28,13 +28,14 @@ def permutation(key: Key, x: int | Tensor, axis: int = 0, independent: bool = Fa
         A shuffled copy.
 
     Raises:
-        ValueError: `x` is a 0-d tensor or a negative number, or lacks `axis`.
+        ValueError: `key` is no key, or `x` is a 0-d tensor or a negative number, or lacks `axis`.
 
     Example:
         >>> from fdnn import random
         >>> random.permutation(random.key(0), 5).sort().values
         tensor([0, 1, 2, 3, 4])
     """
+    check(key)
     if isinstance(x, int):
         if x < 0:
             raise ValueError(f"`x` must not be negative, got {x}")
@@ -70,13 +71,14 @@ def choice(
     Raises:
         TypeError: `p` is not floating-point.
         ValueError: more draws than slices without replacement, nothing to draw from, `a` is a
-            0-d tensor or lacks `axis`, or `p` has the wrong shape.
+            0-d tensor or lacks `axis`, `p` has the wrong shape, or as in `bits`.
 
     Example:
         >>> from fdnn import random
         >>> random.choice(random.key(1), torch.tensor([10, 20, 30]), (2,)).shape
         torch.Size([2])
     """
+    check_shape(shape)
     if isinstance(a, Tensor):
         _check_axis("a", a, axis)
     size = a if isinstance(a, int) else a.shape[axis]
@@ -123,7 +125,7 @@ def categorical(key: Key, logits: Tensor, axis: int = -1, shape: Shape | None = 
 
     Raises:
         TypeError: `logits` are not floating-point.
-        ValueError: `shape` does not end so, or `logits` lack `axis`.
+        ValueError: `shape` does not end so, `logits` lack `axis`, or as in `bits`.
 
     Example:
         >>> from fdnn import random
@@ -135,7 +137,9 @@ def categorical(key: Key, logits: Tensor, axis: int = -1, shape: Shape | None = 
     _check_axis("logits", logits, axis)
     axis = axis % logits.ndim
     batch = logits.shape[:axis] + logits.shape[axis + 1 :]
-    shape = tuple(batch if shape is None else shape)
+    shape = batch if shape is None else shape
+    check_shape(shape)
+    shape = tuple(shape)
     extra = len(shape) - len(batch)
     if extra < 0 or shape[extra:] != tuple(batch):
         raise ValueError(f"`shape` must end in {tuple(batch)}, got {shape}")

@@ -23,6 +23,7 @@ class Case:
         inputs: positional arguments of `forward`.
         kwargs: keyword arguments of `forward`.
         stochastic: whether train mode draws.
+        noisy_train: whether train mode draws even if that probability is 0.
         noisy_eval: whether eval mode draws too.
     """
 
@@ -30,6 +31,7 @@ class Case:
     inputs: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
     stochastic: bool = True
+    noisy_train: bool = False
     noisy_eval: bool = False
 
 
@@ -46,6 +48,18 @@ class TiedLanguageModel(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.head(torch.tanh(self.hidden(self.dropout(self.embedding(tokens)))))
+
+
+class Siamese(nn.Module):
+    """The same layers under two names, used on two inputs."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.left = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(p))
+        self.right = self.left
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.left(x) - self.right(2 * x)
 
 
 class Noisy(nn.Module):
@@ -161,6 +175,7 @@ CASES = {
         (draw(3, 2, 5, 5),),
     ),
     "tied embedding": Case(TiedLanguageModel, (TOKENS,)),
+    "shared layers": Case(Siamese, (draw(6, 4),)),
     "lstm": Case(lambda p: Recurrent(nn.LSTM, p, bidirectional=True), (draw(5, 2, 4),)),
     "lstm with projection": Case(
         lambda p: Recurrent(nn.LSTM, p, batch_first=True, proj_size=2), (draw(2, 5, 4),)
@@ -172,11 +187,14 @@ CASES = {
     "transformer encoder layer": Case(
         lambda p: nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, dropout=p, batch_first=True),
         (draw(2, 4, 8),),
+        {"src_key_padding_mask": torch.arange(4) >= torch.tensor([[4], [3]])},
     ),
-    "randn_like in forward": Case(Noisy, (draw(6, 4),), noisy_eval=True),
-    "gumbel softmax": Case(Gumbel, (draw(6, 4),), noisy_eval=True),
+    "randn_like in forward": Case(Noisy, (draw(6, 4),), noisy_train=True, noisy_eval=True),
+    "gumbel softmax": Case(Gumbel, (draw(6, 4),), noisy_train=True, noisy_eval=True),
     "rrelu": Case(
-        lambda p: nn.Sequential(nn.Linear(4, 8), nn.RReLU(), nn.Dropout(p)), (draw(6, 4),)
+        lambda p: nn.Sequential(nn.Linear(4, 8), nn.RReLU(), nn.Dropout(p)),
+        (draw(6, 4),),
+        noisy_train=True,
     ),
     "several inputs": Case(SeveralInputs, (draw(6, 4), draw(6, 5)), {"scale": 0.5}),
     "nothing random": Case(lambda p: nn.Linear(4, 3), (draw(6, 4),), stochastic=False),

@@ -30,7 +30,7 @@ SIGNED = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
 
 seeds = st.integers(0, 2**32 - 1)
 # Few shapes, because JAX compiles for each.
-shapes = st.sampled_from([(), (0,), (7,), (3, 4), (2, 1, 5), (300,)])
+shapes = st.sampled_from([(), (0,), (2, 1, 5), (300,)])
 floats = st.sampled_from(sorted(FLOATS))
 lengths = st.sampled_from([0, 1, 2, 9, 1700])
 
