@@ -44,9 +44,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
 
     key = random.key(0)
-    groups = [group for count in COUNTS for group in (uniform(key, count), bernoulli(key, count))]
-    groups.append(keys(key))
-    figures = [figure for group in groups for figure in measure(group, args.rounds)]
+    groups = [group(key, count) for count in COUNTS for group in (uniform, bernoulli)]
+    figures = [figure for group in [*groups, keys(key)] for figure in measure(group, args.rounds)]
     report(figures)
     if args.out:
         args.out.write_text(
@@ -85,10 +84,9 @@ def keys(key: Tensor) -> dict[str, Contender]:
 
 def measure(group: dict[str, Contender], rounds: int) -> list[dict[str, float | str]]:
     """Time the contenders in turn; the first is the yardstick."""
-    calls = {}
-    for name, run in group.items():
+    for run in group.values():
         run()  # compiles and warms up
-        calls[name] = max(1, round(TURN / timed(run, 1)))
+    calls = {name: max(1, round(TURN / timed(run, 1))) for name, run in group.items()}
     micros: dict[str, list[float]] = {name: [] for name in group}
     for _ in range(rounds):
         for name, run in group.items():

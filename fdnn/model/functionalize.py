@@ -248,9 +248,10 @@ def _cause(said: str) -> str | None:
             "(`torch.empty(3).exponential_()`) must be drawn whole, by `torch.rand` and the like "
             "(docs/gotchas.md)."
         )
-    if "Batching rule not implemented" in said or ("vmap: " in said and ".item()" in said):
+    if "Batching rule not implemented" in said or "vmap: It looks like" in said:
         return (
-            "the model calls an operation that vmap cannot batch; replace it, or run the lanes "
-            "one after the other (docs/gotchas.md)."
+            "the model calls an operation that vmap cannot batch, or lets a tensor decide what "
+            "Python does (`if`, `.item()`); replace it (`torch.where`), or run the lanes one after "
+            "the other (docs/gotchas.md)."
         )
     return None

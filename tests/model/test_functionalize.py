@@ -392,10 +392,18 @@ def test_batch_norm_with_cumulative_average() -> None:
         output, buffers = model.apply(model.params, buffers or model.buffers, x, train=True)
         torch.testing.assert_close(output, module(x))
     torch.testing.assert_close(buffers, buffers_of(module))
-    with pytest.raises(RuntimeError, match=r"an operation that vmap cannot batch.*gotchas"):
+    with pytest.raises(RuntimeError, match=r"an operation that vmap cannot batch.*item.*gotchas"):
         vmap(lambda b: model.apply(model.params, b, draw(6, 4), train=True))(
             tree.stack([model.buffers] * 2)
         )
+
+
+@pytest.mark.parametrize("decide", [lambda x: bool(x.sum() > 0), lambda x: x.sum().item() > 0])
+def test_control_flow_by_values(decide: Any) -> None:
+    model = functionalize(Lambda(lambda x: x if decide(x) else -x))
+    assert torch.equal(call(model, -torch.ones(2)), torch.ones(2))
+    with pytest.raises(RuntimeError, match=r"lets a tensor decide what Python does.*torch\.where"):
+        vmap(lambda x: call(model, x))(draw(3, 2))
 
 
 def test_repr() -> None:

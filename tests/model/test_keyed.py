@@ -131,7 +131,7 @@ def test_no_random_operation_is_overlooked() -> None:
         Tensor.cauchy_,
         torch.ops.aten.bernoulli.default,
     ],
-    ids=str,
+    ids=lambda function: function.__name__,
 )
 def test_unknown_operation_is_refused_when_traced(function: Any) -> None:
     name = function.__name__.partition(".")[0]

@@ -166,7 +166,7 @@ def test_permutation_of_a_range(seed: int, n: int) -> None:
     )
 
 
-@given(seeds, st.sampled_from([(6,), (4, 3), (2, 3, 4), (1, 5), (40, 50)]), st.data())
+@given(seeds, st.sampled_from([(6,), (2, 3, 4), (40, 50)]), st.data())
 def test_permutation_of_a_tensor(seed: int, shape: tuple[int, ...], data: st.DataObject) -> None:
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     independent = data.draw(st.booleans())
