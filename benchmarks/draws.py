@@ -48,9 +48,8 @@ def main() -> None:
     figures = [figure for group in [*groups, keys(key)] for figure in measure(group, args.rounds)]
     report(figures)
     if args.out:
-        args.out.write_text(
-            json.dumps({"threads": args.threads, "draws": figures}, indent=2) + "\n"
-        )
+        written = json.dumps({"threads": args.threads, "draws": figures}, indent=2)
+        args.out.write_text(written + "\n")
 
 
 def uniform(key: Tensor, count: int) -> dict[str, Contender]:

@@ -91,19 +91,30 @@ def jit(fn: Function, *, donate_argnums: int | Sequence[int] = ()) -> Function:
 
 def _settle(given: list[Tensor], result: Any) -> Any:
     """Move outputs into the donated tensors that fit them; a donated tensor handed on stays."""
-    handed_on = {id(leaf) for leaf in tree.leaves(result)}
-    free = [old for old in given if id(old) not in handed_on]
-    kept = {id(old) for old in given}
+    # By `is`, never by `id`, which the compiler would hold later calls to.
+    alike: dict[Any, list[Tensor]] = {}
+    for old in given:
+        alike.setdefault(_kind(old), []).append(old)
+    outputs = [leaf for leaf in tree.leaves(result) if isinstance(leaf, Tensor)]
+    free = {
+        kind: [old for old in group if not _among(old, outputs)] for kind, group in alike.items()
+    }
 
     def settle(new: Any) -> Any:
-        if not isinstance(new, Tensor) or id(new) in kept:
+        if not isinstance(new, Tensor) or _among(new, alike.get(_kind(new), [])):
             return new
-        for i, old in enumerate(free):
-            if (old.shape, old.dtype, old.device) == (new.shape, new.dtype, new.device):
-                return free.pop(i).copy_(new)
-        return new
+        group = free.get(_kind(new), [])
+        return group.pop(0).copy_(new) if group else new
 
     return tree.map(settle, result)
+
+
+def _kind(x: Tensor) -> tuple[Any, ...]:
+    return tuple(x.shape), x.dtype, x.device
+
+
+def _among(x: Tensor, others: list[Tensor]) -> bool:
+    return any(x is other for other in others)
 
 
 def _refuse_views(given: list[Tensor], result: Any) -> None:
