@@ -167,6 +167,11 @@ def test_packed_sequence_is_refused() -> None:
         (nn.GRU(FEATURES, HIDDEN), torch.zeros(1, 1, HIDDEN), r"\(1, 2, 4\), got \(1, 1, 4\)"),
         (nn.RNN(FEATURES, HIDDEN, 2), torch.zeros(1, 2, HIDDEN), r"\(2, 2, 4\), got \(1, 2, 4\)"),
         (
+            nn.LSTM(FEATURES, HIDDEN),
+            (torch.zeros(1, 1, HIDDEN), torch.zeros(1, BATCH, HIDDEN)),
+            r"\(1, 2, 4\), got \(1, 1, 4\)",
+        ),
+        (
             nn.LSTM(FEATURES, HIDDEN, proj_size=2),
             (torch.zeros(1, 2, 2), torch.zeros(1, 2, 2)),
             r"\(1, 2, 4\), got \(1, 2, 2\)",
