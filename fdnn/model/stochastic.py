@@ -44,8 +44,7 @@ def channel_dropout(
     key: Key, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
     """Zero whole channels of an input of shape (N, C, ...)."""
-    shape = input.shape[:2] + (1,) * (input.ndim - 2)
-    return _into(input, _drop(key, input, p, shape), inplace)
+    return _into(input, _drop(key, input, p, _channels(input)), inplace)
 
 
 def dropout1d(
@@ -73,8 +72,7 @@ def feature_alpha_dropout(
     key: Key, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
     """`alpha_dropout` of whole channels."""
-    shape = input.shape[:2] + (1,) * (input.ndim - 2)
-    return _into(input, _drop_to_saturation(key, input, p, shape), inplace)
+    return _into(input, _drop_to_saturation(key, input, p, _channels(input)), inplace)
 
 
 def rrelu(
@@ -170,19 +168,19 @@ def _drop_to_saturation(key: Key, input: Tensor, p: float, shape: Any) -> Tensor
     return kept * a + b
 
 
-def _batched(ndim: int, key: Key, input: Tensor, p: float, inplace: bool) -> Tensor:
-    if input.ndim == ndim:
-        return channel_dropout(key, input, p, inplace=inplace)
-    return _into(input, channel_dropout(key, input.unsqueeze(0), p).squeeze(0), inplace)
-
-
 def _drop_batched(key: Key, input: Tensor, p: float, inplace: bool, ndim: int) -> Tensor:
     if input.ndim not in (ndim - 1, ndim):
         raise ValueError(
             f"`input` must have {ndim - 1} or {ndim} dimensions, got shape {tuple(input.shape)}"
         )
-    shape = input.shape[: input.ndim - ndim + 2] + (1,) * (ndim - 2)
+    shape = _channels(input, batch_dims=input.ndim - ndim + 1)
     return _into(input, _drop(key, input, p, shape), inplace)
+
+
+def _channels(input: Tensor, batch_dims: int = 1) -> tuple[int, ...]:
+    """The shape of one number for each channel, which comes after the batch dimensions."""
+    spatial_dims = input.ndim - batch_dims - 1
+    return tuple(input.shape[: batch_dims + 1]) + (1,) * spatial_dims
 
 
 def _into(input: Tensor, result: Tensor, inplace: bool) -> Tensor:

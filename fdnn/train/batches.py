@@ -6,7 +6,7 @@ the batch itself, which happens inside the (vmapped, compiled) step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from fdnn import tree
 from fdnn.train.shuffle import epoch_order
 from fdnn.train.state import TrainState
 
-__all__ = ["Loader", "Tensors", "is_tensors", "source"]
+__all__ = ["Loader", "Tensors", "arguments", "is_tensors", "source"]
 
 
 class Tensors:
@@ -85,6 +85,13 @@ def source(data: Any, batch_size: int) -> Tensors | Loader:
             f"DataLoader), got {type(data).__name__}"
         )
     return Loader(data)
+
+
+def arguments(inputs: Sequence[Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Split a batch's inputs into the model's arguments: a mapping in front holds keywords."""
+    if inputs and isinstance(inputs[0], Mapping):
+        return inputs[1:], inputs[0]
+    return inputs, {}
 
 
 def is_tensors(data: Any) -> bool:

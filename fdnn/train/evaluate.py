@@ -11,8 +11,9 @@ from torch import Tensor
 from fdnn import tree
 from fdnn.metrics import Metric
 from fdnn.model import Model
-from fdnn.train.batches import is_tensors
+from fdnn.train.batches import arguments, is_tensors
 from fdnn.train.state import TrainState
+from fdnn.types import Shape
 
 __all__ = ["evaluate"]
 
@@ -53,31 +54,23 @@ def evaluate(
     """
     if not metrics:
         raise ValueError("`metrics` must hold at least one metric, got none")
-    stacked = state.count.ndim == 1
+    lanes = state.count.shape
+    in_lanes = torch.vmap if lanes else lambda fn, in_dims=0: fn
 
-    def predict(params: Any, buffers: Any, inputs: list[Any]) -> Any:
-        keywords: Mapping[str, Any] = {}
-        if inputs and isinstance(inputs[0], Mapping):
-            keywords, inputs = inputs[0], inputs[1:]
-        return model.apply(params, buffers, *inputs, **keywords)[0]
+    def apply(params: Any, buffers: Any, inputs: list[Any]) -> Any:
+        args, keywords = arguments(inputs)
+        return model.apply(params, buffers, *args, **keywords)[0]
 
-    if stacked:
-        predict = torch.vmap(predict, in_dims=(0, 0, None))
-    states: dict[str, Any] | None = None
+    predict = in_lanes(apply, in_dims=(0, 0, None))
+    updates = {name: in_lanes(m.update, in_dims=(0, 0, None)) for name, m in metrics.items()}
+    states = {name: _expand(metric.init(), lanes) for name, metric in metrics.items()}
+    empty = True
     for *inputs, target in _batches(data, batch_size):
-        output = predict(state.params, state.buffers, inputs)
-        if states is None:
-            lanes = [state.count.shape[0]] if stacked else []
-            states = {name: _expand(metric.init(), lanes) for name, metric in metrics.items()}
-        for name, metric in metrics.items():
-            update = torch.vmap(metric.update, in_dims=(0, 0, None)) if stacked else metric.update
-            states[name] = update(states[name], output, target)
-    if states is None:
+        output, empty = predict(state.params, state.buffers, inputs), False
+        states = {name: update(states[name], output, target) for name, update in updates.items()}
+    if empty:
         raise ValueError("`data` must hold at least one batch, got none")
-    return {
-        name: (torch.vmap(metric.compute) if stacked else metric.compute)(states[name])
-        for name, metric in metrics.items()
-    }
+    return {name: in_lanes(metric.compute)(states[name]) for name, metric in metrics.items()}
 
 
 def _batches(data: Any, batch_size: int) -> Any:
@@ -86,5 +79,5 @@ def _batches(data: Any, batch_size: int) -> Any:
     return zip(*(part.split(batch_size) for part in data), strict=True)
 
 
-def _expand(state: Any, lanes: list[int]) -> Any:
+def _expand(state: Any, lanes: Shape) -> Any:
     return tree.map(lambda leaf: leaf.expand((*lanes, *leaf.shape)), state)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C._functorch import maybe_current_level
 
-from fdnn import optim, random
+from fdnn import optim, random, tree
 from fdnn.model import Model
+from fdnn.train.batches import arguments
 from fdnn.train.state import TrainState
 from fdnn.types import Buffers, GradientTransformation, Key, Params
 
@@ -53,10 +54,8 @@ def supervised(model: Model, criterion: Callable[[Any, Any], Tensor]) -> Loss:
 
     def loss(params: Params, buffers: Buffers, batch: Any, key: Key) -> tuple[Tensor, Buffers]:
         *inputs, target = batch
-        keywords: Mapping[str, Any] = {}
-        if inputs and isinstance(inputs[0], Mapping):
-            keywords, inputs = inputs[0], inputs[1:]
-        output, buffers = model.apply(params, buffers, *inputs, key=key, train=True, **keywords)
+        args, keywords = arguments(inputs)
+        output, buffers = model.apply(params, buffers, *args, key=key, train=True, **keywords)
         value = criterion(output, target)
         if value.ndim != 0:
             raise ValueError(
@@ -137,7 +136,7 @@ def value_and_grad(
         grads = torch.autograd.grad(
             value, list(leaves.values()), allow_unused=True, materialize_grads=True
         )
-        detached = torch.utils._pytree.tree_map_only(Tensor, Tensor.detach, (value, aux))
+        detached = tree.map(lambda x: x.detach() if isinstance(x, Tensor) else x, (value, aux))
         return detached, dict(zip(leaves, grads, strict=True))
 
     def gradient(params: Params, *args: Any) -> tuple[tuple[Tensor, Any], Params]:
