@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
+from asserts import assert_close, assert_equal
 from torch import Tensor, nn, vmap
 
 import fdnn
@@ -229,12 +230,10 @@ every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 
 
 def assert_same(found: Any, expected: Any, exact: bool) -> None:
-    tree.assert_same_structure(expected, found)
-    for a, b in zip(tree.leaves(found), tree.leaves(expected), strict=True):
-        if exact:
-            assert torch.equal(a, b)
-        else:
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    if exact:
+        assert_equal(found, expected)
+    else:
+        assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def looped(row: Row) -> Any:

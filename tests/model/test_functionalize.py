@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
-from collections.abc import Callable
 from typing import Any
 
+import asserts
 import pytest
 import torch
 import torch.nn.functional as F
+from modules import Lambda
 from torch import Tensor, nn, vmap
 from torch.nn.utils import parametrizations, prune
 
@@ -22,17 +24,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not sup
 
 def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return random.normal(random.key(51), shape, dtype)
-
-
-class Lambda(nn.Module):
-    """A module that is one function of its input."""
-
-    def __init__(self, fn: Callable[[Tensor], Any]):
-        super().__init__()
-        self.fn = fn
-
-    def forward(self, x: Tensor) -> Any:
-        return self.fn(x)
 
 
 class Net(nn.Module):
@@ -50,9 +41,7 @@ class Net(nn.Module):
         return self.dropout(self.relu(self.norm(self.linear(x)))) + self.offset
 
 
-def assert_close(found: Any, expected: Any) -> None:
-    tree.assert_same_structure(expected, found)
-    torch.testing.assert_close(tree.leaves(found), tree.leaves(expected), rtol=1e-5, atol=1e-6)
+assert_close = functools.partial(asserts.assert_close, rtol=1e-5, atol=1e-6)
 
 
 def buffers_of(module: nn.Module) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from modules import Lambda
 from torch import Tensor, nn
 
 from fdnn import functionalize, random
@@ -17,17 +18,6 @@ from fdnn.model.twins import TWINS
 
 KEY = random.key(70)
 GATE = 5.0  # standard errors
-
-
-class Lambda(nn.Module):
-    """A module that is one function of its input."""
-
-    def __init__(self, fn: Callable[[Tensor], Any]):
-        super().__init__()
-        self.fn = fn
-
-    def forward(self, x: Tensor) -> Any:
-        return self.fn(x)
 
 
 def call(fn: Callable[[Tensor], Any], x: Tensor, key: Tensor = KEY) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import asserts
 import pytest
 import torch
+from asserts import assert_equal
 from torch import Tensor, vmap
 
 from fdnn import Model, functionalize, jit, random, tree
@@ -35,22 +38,7 @@ def lanes_of(model: Model) -> tuple[Any, Any, Tensor]:
     return params, buffers, random.split(random.key(2), LANES)
 
 
-def assert_close(found: Any, expected: Any) -> None:
-    tree.assert_same_structure(expected, found)
-    for path, a, b in zip(
-        tree.paths(found), tree.leaves(found), tree.leaves(expected), strict=True
-    ):
-        torch.testing.assert_close(
-            a, b, rtol=1e-4, atol=2e-6, msg=lambda m, path=path: f"{path}: {m}"
-        )
-
-
-def assert_equal(found: Any, expected: Any) -> None:
-    tree.assert_same_structure(expected, found)
-    for path, a, b in zip(
-        tree.paths(found), tree.leaves(found), tree.leaves(expected), strict=True
-    ):
-        assert torch.equal(a, b), path
+assert_close = functools.partial(asserts.assert_close, rtol=1e-4, atol=2e-6)
 
 
 def solo(fn: Callable[..., Any], lanes: tuple[Any, Any, Tensor]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import optree
 import pytest
 import torch
+from asserts import assert_equal
 from torch import Tensor
 from torch.func import vmap
 from torch.utils import _pytree
@@ -42,12 +43,6 @@ def walk(tx: GradientTransformation, params: Params, steps: int) -> tuple[Params
     for _ in range(steps):
         params, state = optim.step(tx, params, GRADS, state)
     return params, state
-
-
-def assert_equal(ours: Any, theirs: Any) -> None:
-    tree.assert_same_structure(ours, theirs)
-    for x, y in zip(tree.leaves(ours), tree.leaves(theirs), strict=True):
-        assert torch.equal(x, y)
 
 
 class TestHyperparameters:

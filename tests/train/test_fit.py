@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import asserts
 import pytest
 import torch
 import torch.nn.functional as F
+from asserts import assert_equal
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -15,15 +18,7 @@ from fdnn import functionalize, metrics, optim, random, train, tree
 QUIET: dict[str, Any] = {"batch_size": 8, "compile": False, "progress": False}
 
 
-def assert_close(found: Any, expected: Any) -> None:
-    tree.assert_same_structure(expected, found)
-    for a, b in zip(tree.leaves(found), tree.leaves(expected), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
-def assert_equal(found: Any, expected: Any) -> None:
-    tree.assert_same_structure(expected, found)
-    assert all(tree.leaves(tree.map(torch.equal, found, expected)))
+assert_close = functools.partial(asserts.assert_close, rtol=1e-4, atol=1e-5)
 
 
 def test_is_the_loop_one_would_write(task: Any) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import asserts
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,11 +15,7 @@ from torch import Tensor, nn, vmap
 
 from fdnn import functionalize, jit, optim, random, train, tree
 
-
-def assert_close(found: Any, expected: Any) -> None:
-    tree.assert_same_structure(expected, found)
-    for a, b in zip(tree.leaves(found), tree.leaves(expected), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+assert_close = functools.partial(asserts.assert_close, rtol=1e-5, atol=1e-6)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.floats(0.001, 1.0))
