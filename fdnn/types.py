@@ -23,10 +23,14 @@ __all__ = [
     "Schedule",
     "Shape",
     "Tree",
+    "Where",
 ]
 
 Tree: TypeAlias = Any
 """A nesting of containers with tensors at its leaves."""
+
+Where: TypeAlias = str | Sequence[str] | Callable[[str, Any], bool]
+"""Which leaves: a glob on the path, several globs, or a predicate of path and leaf."""
 
 Params: TypeAlias = dict[str, Tensor]
 """Trainable tensors under the module's dotted names: `dict(module.named_parameters())`."""

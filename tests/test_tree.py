@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -573,6 +575,19 @@ def test_arguments_stay_as_they_are(name: str, x: Any) -> None:
     before = tree.map(torch.clone, x)
     PURE[name](x)
     assert_same(x, before)
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict, functools.partial(defaultdict, list)])
+def test_a_kind_of_dict_stays_what_it_is(kind: Any) -> None:
+    x = kind({"b": torch.ones(2), "a": {"c": torch.zeros(1)}})
+    labelled = tree.map_with_path(lambda path, leaf: path, x)
+    assert labelled == kind({"b": "b", "a": {"c": "a.c"}})
+    halves = tree.partition(x, "a.*")
+    assert [list(half) for half in halves] == [["a"], ["b"]]
+    assert list(tree.combine(*halves)) == ["a", "b"]
+    for made in (labelled, *halves, tree.combine(*halves)):
+        assert type(made) is type(x)
+        assert getattr(made, "default_factory", None) is getattr(x, "default_factory", None)
 
 
 # Transforms

@@ -1,0 +1,71 @@
+"""Leaves, paths, and functions of every leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import optree
+import torch
+
+from fdnn.tree.compare import compare
+from fdnn.tree.containers import named_leaves, relabel
+from fdnn.types import Tree
+
+__all__ = [
+    "leaves",
+    "map",
+    "map_with_path",
+    "paths",
+]
+
+
+def leaves(tree: Tree) -> list[Any]:
+    """Return the leaves of `tree`, in the order of `paths`.
+
+    Example:
+        >>> leaves({"b": 1, "a": (2, 3)})
+        [2, 3, 1]
+    """
+    if torch.compiler.is_compiling():  # optree's own answer for an empty dict stops torch.compile
+        return [leaf for _, leaf in named_leaves(tree)]
+    return optree.tree_leaves(tree)
+
+
+def paths(tree: Tree) -> list[str]:
+    """Return the dotted path of every leaf, fields of named tuples by name, dict keys sorted.
+
+    Example:
+        >>> paths({"w": {"1": 0, "0": 0}, "b": (0, 0)})
+        ['b.0', 'b.1', 'w.0', 'w.1']
+    """
+    return [path for path, _ in named_leaves(tree)]
+
+
+def map(fn: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
+    """Apply `fn` to each leaf of `tree` (and to what `rest` holds at the same places).
+
+    Raises:
+        ValueError: a tree of `rest` has another structure; the message names the path.
+
+    Example:
+        >>> map(lambda x, y: x + y, {"a": 1, "b": 2}, {"a": 10, "b": 20})
+        {'a': 11, 'b': 22}
+    """
+    try:
+        return optree.tree_map(fn, tree, *rest)
+    except ValueError:
+        for other in rest:
+            if optree.prefix_errors(tree, other):
+                compare(tree, other, lambda _: "a leaf")
+        raise  # by `fn` itself
+
+
+def map_with_path(fn: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
+    """Apply `fn(path, leaf, *rest_leaves)` to each leaf, otherwise as `map`.
+
+    Example:
+        >>> map_with_path(lambda path, x: f"{path}={x}", {"a": {"b": 1}})
+        {'a': {'b': 'a.b=1'}}
+    """
+    return map(fn, relabel(tree, iter(paths(tree))), tree, *rest)
