@@ -1,6 +1,6 @@
 """What a draw costs, side by side: `fdnn.random` and torch's own generators.
 
-    python benchmarks/draws.py [--rounds 25] [--threads 1] [--out FILE]
+    python benchmarks/draws.py [--rounds 25] [--threads 2] [--out FILE]
 
 For 25 000 and a million numbers: `torch.rand` against `fdnn.random.uniform`, eager and under
 `fdnn.jit`; `Tensor.bernoulli_` of booleans and of floats against `fdnn.random.bernoulli`, eager
@@ -9,7 +9,7 @@ and as dropout uses it, `where(bernoulli(...), x, 0)` under `fdnn.jit`. Then wha
 
 The contenders take turns, a few milliseconds each, and the table shows medians over rounds of
 microseconds per call, and of the ratio to the group's first within the round (below 1: faster).
-Compilation comes before the first round. torch draws on one thread, so one is the default.
+Compilation comes before the first round. torch's generators use one thread, whatever there are.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Contender = Callable[[], object]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -85,7 +85,7 @@ def measure(group: dict[str, Contender], rounds: int) -> list[dict[str, float | 
     """Time the contenders in turn; the first is the yardstick."""
     for run in group.values():
         run()  # compiles and warms up
-    calls = {name: max(1, round(TURN / timed(run, 1))) for name, run in group.items()}
+    calls = {name: max(1, round(TURN / timed(run, 9))) for name, run in group.items()}
     micros: dict[str, list[float]] = {name: [] for name in group}
     for _ in range(rounds):
         for name, run in group.items():

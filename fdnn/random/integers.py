@@ -112,8 +112,7 @@ def raw_words(key: Key, shape: Shape, dtype: torch.dtype = torch.int32) -> Tenso
     count = math.prod(shape)
     if count >= 2**32:
         raise ValueError(f"`shape` must hold fewer than 2**32 numbers, got {tuple(shape)}")
-    start = torch.zeros((), dtype=torch.int64, device=key.device)
-    return words(key, start, count, dtype).reshape(tuple(shape))
+    return words(key, count, dtype).reshape(tuple(shape))
 
 
 def check_shape(shape: Shape) -> None:

@@ -74,8 +74,7 @@ def split(key: Key, num: int | Sequence[int] = 2) -> Tensor:
         raise ValueError(f"`num` must not be negative, got {num}")
     if math.prod(shape) >= 2**32:
         raise ValueError(f"`num` must be below 2**32, got {num}")
-    start = torch.zeros((), dtype=torch.int64, device=key.device)
-    return _as_keys(words(key, start, math.prod(shape), torch.int64)).reshape(*shape, 2)
+    return _as_keys(words(key, math.prod(shape), torch.int64)).reshape(*shape, 2)
 
 
 def fold_in(key: Key, data: int | Tensor) -> Key:
@@ -99,7 +98,7 @@ def fold_in(key: Key, data: int | Tensor) -> Key:
         tensor([ 928981903, 3453687069])
     """
     check(key)
-    drawn = words(key, _low_word("data", data, key.device), 1, torch.int64)
+    drawn = words(key, 1, torch.int64, _low_word("data", data, key.device))
     return _as_keys(drawn).squeeze(-2)
 
 

@@ -61,15 +61,18 @@ def threefry2x32(k0: Tensor, k1: Tensor, x0: Tensor, x1: Tensor) -> tuple[Tensor
     return x0, x1
 
 
-def words(key: Tensor, start: Tensor, count: int, dtype: torch.dtype = torch.int32) -> Tensor:
+def words(
+    key: Tensor, count: int, dtype: torch.dtype = torch.int32, start: Tensor | None = None
+) -> Tensor:
     """Return `count` random words of a key: the ciphers of the counters from `start` on.
 
     Args:
         key: int64 of shape `(2,)`.
-        start: the first counter, a 0-d int64 tensor of which the lowest 32 bits count.
         count: how many words.
         dtype: int32 for the two cipher words xored, int64 for both side by side (only the bits
             have meaning), float32 for the top 23 bits of the xored ones as a fraction.
+        start: the first counter, a 0-d int64 tensor of which the lowest 32 bits count; 0 if
+            left out.
 
     Returns:
         Shape `(count,)`, of `dtype`.
@@ -80,11 +83,12 @@ def words(key: Tensor, start: Tensor, count: int, dtype: torch.dtype = torch.int
     return drawn
 
 
-def _chain(keys: Tensor, start: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+def _chain(keys: Tensor, start: Tensor | None, count: int, dtype: torch.dtype) -> Tensor:
     """`words` in torch operations; keys of shape `(..., 2)` give words of shape `(..., count)`."""
     halves = keys.to(torch.int32).unsqueeze(-1)  # (..., 2, 1)
-    counter = start.to(torch.int32).unsqueeze(-1)
-    counter = counter + torch.arange(count, dtype=torch.int32, device=keys.device)
+    counter = torch.arange(count, dtype=torch.int32, device=keys.device)
+    if start is not None:
+        counter = counter + start.to(torch.int32).unsqueeze(-1)
     x0, x1 = threefry2x32(halves[..., 0, :], halves[..., 1, :], torch.zeros_like(counter), counter)
     if dtype is torch.int64:
         return (x0.to(dtype) << 32) | (x1.to(dtype) & 0xFFFFFFFF)
@@ -94,29 +98,30 @@ def _chain(keys: Tensor, start: Tensor, count: int, dtype: torch.dtype) -> Tenso
     return word
 
 
-def _on_cpu(keys: Tensor, start: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+def _on_cpu(keys: Tensor, start: Tensor | None, count: int, dtype: torch.dtype) -> Tensor:
     if kernel.available():
         return kernel.fill_words(keys, start, count, dtype)
     return _in_blocks(keys, start, count, dtype)
 
 
-def _in_blocks(keys: Tensor, start: Tensor, count: int, dtype: torch.dtype) -> Tensor:
-    step = max(1, _BLOCK // max(1, start.numel()))
+def _in_blocks(keys: Tensor, start: Tensor | None, count: int, dtype: torch.dtype) -> Tensor:
+    step = max(1, _BLOCK // max(1, keys.numel() // 2))
     if count <= step:
         return _chain(keys, start, count, dtype)
-    blocks = [_chain(keys, start + i, min(step, count - i), dtype) for i in range(0, count, step)]
+    first = keys.new_zeros(()) if start is None else start
+    blocks = [_chain(keys, first + i, min(step, count - i), dtype) for i in range(0, count, step)]
     return torch.cat(blocks, dim=-1)
 
 
-def _shape_only(keys: Tensor, start: Tensor, count: int, dtype: torch.dtype) -> Tensor:
-    return torch.empty((*start.shape, count), dtype=dtype, device=keys.device)
+def _shape_only(keys: Tensor, start: Tensor | None, count: int, dtype: torch.dtype) -> Tensor:
+    return torch.empty((*keys.shape[:-1], count), dtype=dtype, device=keys.device)
 
 
 def _batched(
     info: object,
     in_dims: tuple[int | None, ...],
     keys: Tensor,
-    start: Tensor,
+    start: Tensor | None,
     count: int,
     dtype: torch.dtype,
 ) -> tuple[Tensor, int]:
@@ -124,18 +129,19 @@ def _batched(
     key_dim, start_dim = in_dims[:2]
     if key_dim is not None:
         keys = keys.movedim(key_dim, 0)
-    if start_dim is not None:
-        start = start.movedim(start_dim, 0)
-    if key_dim is None:
-        keys = keys.expand(*start.shape[:1], *keys.shape)
-    if start_dim is None:
-        start = start.expand(*keys.shape[:1], *start.shape)
+    if start is not None:
+        if start_dim is not None:
+            start = start.movedim(start_dim, 0)
+        if key_dim is None:
+            keys = keys.expand(*start.shape[:1], *keys.shape)
+        if start_dim is None:
+            start = start.expand(*keys.shape[:1], *start.shape)
     return torch.ops.fdnn.random_words(keys, start, count, dtype), 0
 
 
 _LIBRARY = torch.library.Library("fdnn", "FRAGMENT")  # type: ignore[no-untyped-call]
 _LIBRARY.define(  # type: ignore[no-untyped-call]
-    "random_words(Tensor keys, Tensor start, int count, ScalarType dtype) -> Tensor",
+    "random_words(Tensor keys, Tensor? start, int count, ScalarType dtype) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 _LIBRARY.impl("random_words", _on_cpu, "CPU")  # type: ignore[no-untyped-call]

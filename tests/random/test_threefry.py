@@ -76,7 +76,7 @@ def test_words_of_any_counter(key: tuple[int, int], start: int, dtype: torch.dty
         torch.int64: x0.to(torch.int64) << 32 | x1.to(torch.int64) & WORD,
         torch.float32: torch.tensor([(word >> 9) / 2**23 for word in unsigned(xored)]),
     }[dtype]
-    assert threefry.words(torch.tensor(key), torch.tensor(start), 5, dtype).equal(expected)
+    assert threefry.words(torch.tensor(key), 5, dtype, torch.tensor(start)).equal(expected)
 
 
 @needs_compiler
@@ -124,8 +124,8 @@ def test_lanes_of_keys_and_counters(
 def test_counters_pass_two_to_the_32nd() -> None:
     key = random.key(3)
     start = torch.tensor(2**32 - 2)
-    around = threefry.words(key, start, 5, torch.int64)
-    assert around[2:].equal(threefry.words(key, torch.tensor(0), 3, torch.int64))
+    around = threefry.words(key, 5, torch.int64, start)
+    assert around[2:].equal(threefry.words(key, 3, torch.int64))
     assert around.unique().numel() == 5
 
 
@@ -153,7 +153,7 @@ def test_the_cipher_vmaps_over_any_word(in_dims: tuple[int | None, ...]) -> None
 
 def look_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that has not looked for a compiler yet."""
-    monkeypatch.setattr(kernel, "_library", functools.cache(kernel._library.__wrapped__))
+    monkeypatch.setattr(kernel, "_functions", functools.cache(kernel._functions.__wrapped__))
 
 
 @pytest.mark.parametrize("compiler", ["missing", "broken", "not C", "none"])
