@@ -28,7 +28,6 @@ from torch import Tensor, nn, vmap
 from fdnn import data, functionalize, initializers, metrics, optim, random, train
 
 BATCH_SIZE = 32
-CHUNK_SIZE, STEPS_PER_CALL = 8, 4  # the fastest on two cores; they change no result
 MC_SAMPLES = 100
 TORCH_STEPS = 1000  # how long the torch.optim loop is timed after each epoch
 
@@ -120,8 +119,6 @@ class Runs:
             epochs=self.args.epochs,
             batch_size=BATCH_SIZE,
             evaluate=self.after_epoch,
-            chunk_size=CHUNK_SIZE,
-            steps_per_call=STEPS_PER_CALL,
             compile=not self.args.no_compile,
         )
         self.test = train.evaluate(self.model, states, self.splits.test, self.metrics)

@@ -31,7 +31,8 @@ def jit(fn: Function, *, donate_argnums: int | Sequence[int] = ()) -> Function:
         donate_argnums: positions of arguments that are given away. Their tensors are
             overwritten inside the graph with the outputs of the same shape, dtype and device (in
             the order of the leaves), so that no new memory is needed. Go on with the returned
-            tree; the donated one no longer holds what it did.
+            tree; the donated one no longer holds what it did. An expanded tensor, several of
+            whose elements share memory, is left alone.
 
     Returns:
         A function of the same signature. Without a C++ compiler and Python's headers the
@@ -93,7 +94,7 @@ def _settle(given: list[Tensor], result: Any) -> Any:
     """Move outputs into the donated tensors that fit them; a donated tensor handed on stays."""
     # By `is`, never by `id`, which the compiler would hold later calls to.
     alike: dict[Any, list[Tensor]] = {}
-    for old in given:
+    for old in filter(_is_dense, given):
         alike.setdefault(_kind(old), []).append(old)
     outputs = [leaf for leaf in tree.leaves(result) if isinstance(leaf, Tensor)]
     free = {
@@ -107,6 +108,11 @@ def _settle(given: list[Tensor], result: Any) -> Any:
         return group.pop(0).copy_(new) if group else new
 
     return tree.map(settle, result)
+
+
+def _is_dense(x: Tensor) -> bool:
+    """Tell whether every element has memory of its own, unlike in an expanded tensor."""
+    return not any(step == 0 and size > 1 for step, size in zip(x.stride(), x.shape, strict=True))
 
 
 def _kind(x: Tensor) -> tuple[Any, ...]:

@@ -61,6 +61,13 @@ def test_output_that_fits_no_donated_tensor_is_new() -> None:
     assert x.tolist() == [1.0, 1.0]
 
 
+def test_expanded_tensor_is_not_overwritten() -> None:
+    shared = torch.zeros(()).expand(3)
+    found = jit(lambda x: x + torch.arange(3), donate_argnums=0)(shared)
+    assert found.tolist() == [0, 1, 2]
+    assert shared.tolist() == [0, 0, 0]
+
+
 def test_compiles_vmap_and_new_shapes() -> None:
     twice = jit(vmap(lambda x: {"y": x * 2}), donate_argnums=0)
     for size in (2, 3, 5):

@@ -144,13 +144,15 @@ def _epoch_runner(
     ) -> tuple[TrainState, Info]:
         state = tree.map(torch.clone, state)  # for `fast` to overwrite
         picks = itertools.islice(batches.picks(state, epoch), skip, None)
-        infos = []
+        # Summed on the way: thousands of small tensors that stay would cut up the memory that the
+        # large ones of each step come from, so that these would have to be new every time.
+        total: Info = {}
         while group := list(itertools.islice(picks, steps_per_call)):
             fits = len(group) == steps_per_call and batches.is_full(group[-1])
             state, info = (fast if fits else several)(state, *group)
-            infos.append(info)
+            total = _summed([total, info]) if total else info
             advance(len(group))
-        return state, tree.map(lambda total: total / (batches.steps - skip), _summed(infos))
+        return state, tree.map(lambda sum: sum / (batches.steps - skip), total)
 
     return run_epoch
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from fdnn import random
@@ -56,5 +55,5 @@ def init(model: Model, tx: GradientTransformation, key: Key, **rules: Any) -> Tr
     """
     key_init, key_run = random.split(key)
     params, buffers = model.init(key_init, **rules)
-    count = torch.zeros((), dtype=torch.int64, device=key.device)
+    count = key.new_zeros(())  # made from the key, so that under vmap every lane has its own
     return TrainState(params, buffers, tx.init(params), key_run, count)

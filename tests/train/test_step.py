@@ -82,6 +82,12 @@ def test_compiled_steps_are_eager_steps(task: Any) -> None:
     assert_close(info, wanted)
 
 
+def test_every_lane_of_a_new_state_has_memory_of_its_own(task: Any) -> None:
+    """So that it can be given away: nothing is expanded over the lanes."""
+    for path, leaf in tree.select(task.begin_many(), "*").items():
+        assert 0 not in leaf.stride(), path
+
+
 def test_learning_rates_in_lanes_are_a_sweep(task: Any) -> None:
     begun, lrs = task.begin_many(3), torch.tensor([0.01, 0.1, 1.0], dtype=torch.float64)
     hyperparams = begun.opt_state.hyperparams | {"lr": lrs}
