@@ -139,6 +139,7 @@ ROWS: dict[str, Row] = {
     ),
     "random.uniform": draw(lambda key: random.uniform(key, (9,))),
     "tree.cast": Row(lambda t: tree.cast(t, torch.float64), nested),
+    "tree.columns": Row(lambda a, b: tree.columns(a, b), two),
     "tree.combine": Row(lambda t: tree.combine(*tree.partition(t, "a")), nested),
     "tree.global_norm": Row(tree.global_norm, nested, exact=False),
     "tree.leaves": Row(tree.leaves, nested),
@@ -180,6 +181,19 @@ ROWS: dict[str, Row] = {
     "optim.chain": optimizer(TX),
     "optim.clip_by_global_norm": optimizer(optim.clip_by_global_norm(0.5)),
     "optim.diagnostics": Row(lambda p: optim.diagnostics(TX.init(p)), lambda i: (params(i),)),
+    "optim.freeze": optimizer(optim.freeze(optim.adam(0.1), lambda path, leaf: path == "b")),
+    "optim.masked": optimizer(optim.masked(optim.adam(0.1), lambda path, leaf: leaf.ndim > 1)),
+    "optim.partition": optimizer(
+        optim.partition(
+            {"momentum": optim.sgd(0.1, momentum=0.9), "rest": optim.adamw(0.1)},
+            {"momentum": lambda path, leaf: path == "w", "rest": lambda *_: True},
+        )
+    ),
+    "optim.set_hyperparams": Row(
+        lambda p: optim.set_hyperparams(optim.adam().init(p), lr=0.3, beta1=torch.tensor(0.5)),
+        lambda i: (params(i),),
+    ),
+    "optim.set_to_zero": optimizer(optim.set_to_zero()),
     "optim.maximize": optimizer(optim.maximize()),
     "optim.scale_by_adam": optimizer(optim.scale_by_adam()),
     "optim.scale_by_learning_rate": optimizer(optim.scale_by_learning_rate(0.1)),
@@ -220,6 +234,8 @@ EXEMPT = {
     "initializers.fan_in_and_fan_out": "numbers from a shape",
     "metrics.from_torchmetrics": "does not vmap; its purity is tested with it",
     "model.functionalize": "is fdnn.functionalize",
+    "optim.names_by_type": "names from a module",
+    "optim.with_extra_args": "returns a transformation; tested with it",
     "random.key": "takes a number",
     "train.fit": "a loop with progress and interruption",
     "tree.assert_same_structure": "returns nothing",
@@ -298,7 +314,7 @@ def test_compiles(row: Row) -> None:
 @pytest.mark.parametrize("empty", [{}, (), {"a": {}, "b": []}], ids=str)
 @pytest.mark.parametrize("name", [name for name in ROWS if name.startswith("optim.")])
 def test_optimizers_take_empty_trees(name: str, empty: Any) -> None:
-    if name in ("optim.diagnostics", "optim.step", "optim.apply_updates"):
+    if name.split(".")[1] in ("apply_updates", "diagnostics", "set_hyperparams", "step"):
         return
     moved, state = ROWS[name].fn(empty, empty)
     assert moved == empty

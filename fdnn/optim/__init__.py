@@ -3,11 +3,19 @@
 from fdnn.optim.adam import adam, scale_by_adam
 from fdnn.optim.adamw import adamw
 from fdnn.optim.apply import apply_updates, step
+from fdnn.optim.chain import (
+    OptState,
+    chain,
+    diagnostics,
+    set_hyperparams,
+    with_extra_args,
+)
 from fdnn.optim.clip import clip_by_global_norm
 from fdnn.optim.decay import add_decayed_weights
+from fdnn.optim.groups import freeze, masked, names_by_type, partition, set_to_zero
 from fdnn.optim.learning_rate import maximize, scale_by_learning_rate
+from fdnn.optim.part import Part
 from fdnn.optim.sgd import scale_by_momentum, sgd
-from fdnn.optim.state import OptState, Part, chain, diagnostics
 
 __all__ = [
     "OptState",
@@ -19,10 +27,17 @@ __all__ = [
     "chain",
     "clip_by_global_norm",
     "diagnostics",
+    "freeze",
+    "masked",
     "maximize",
+    "names_by_type",
+    "partition",
     "scale_by_adam",
     "scale_by_learning_rate",
     "scale_by_momentum",
+    "set_hyperparams",
+    "set_to_zero",
     "sgd",
     "step",
+    "with_extra_args",
 ]

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
+from fdnn.optim.chain import Chain, chain
 from fdnn.optim.check import check, is_zero
 from fdnn.optim.decay import add_decayed_weights
+from fdnn.optim.leafwise import leafwise
 from fdnn.optim.learning_rate import maximize as turn_around
 from fdnn.optim.learning_rate import scale_by_learning_rate
 from fdnn.optim.moments import bias_correction, root
-from fdnn.optim.state import Chain, Hyper, Part, chain
+from fdnn.optim.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["adam", "scale_by_adam"]
@@ -61,16 +63,16 @@ def scale_by_adam(
 
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
-    ) -> tuple[Tree, dict[str, Tree], dict[str, Tensor]]:
+    ) -> tuple[Tree, dict[str, Tree], Notes]:
         beta1, beta2, eps = hyper["beta1"], hyper["beta2"], hyper["eps"]
         correction1 = bias_correction(beta1, count)
         correction2_root = torch.sqrt(bias_correction(beta2, count))
-        m = tree.map(lambda m, g: m * beta1 + g * (1 - beta1), slots["exp_avg"], updates)
-        v = tree.map(lambda v, g: v * beta2 + g * g * (1 - beta2), slots["exp_avg_sq"], updates)
+        m = leafwise(lambda m, g: m * beta1 + g * (1 - beta1), slots["exp_avg"], updates)
+        v = leafwise(lambda v, g: v * beta2 + g * g * (1 - beta2), slots["exp_avg_sq"], updates)
         left = {"exp_avg": m, "exp_avg_sq": v}
         if amsgrad:
-            v = left["max_exp_avg_sq"] = tree.map(torch.maximum, slots["max_exp_avg_sq"], v)
-        direction = tree.map(
+            v = left["max_exp_avg_sq"] = leafwise(torch.maximum, slots["max_exp_avg_sq"], v)
+        direction = leafwise(
             lambda m, v: m / correction1 / (root(v) / correction2_root + eps), m, v
         )
         return direction, left, {}

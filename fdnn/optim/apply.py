@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from fdnn import tree
+from typing import Any
+
+import torch
+
+from fdnn.optim.leafwise import leafwise
+from fdnn.optim.part import narrow
 from fdnn.types import GradientTransformation, Params, Tree
 
 __all__ = ["apply_updates", "step"]
@@ -15,16 +20,15 @@ def apply_updates(params: Params, updates: Tree) -> Params:
         ValueError: the trees have different structures.
 
     Example:
-        >>> import torch
         >>> apply_updates({"w": torch.ones(2)}, {"w": torch.tensor([0.5, -0.5])})
         {'w': tensor([1.5000, 0.5000])}
     """
-    new: Params = tree.map(lambda p, u: p + u.to(p.dtype), params, updates)
+    new: Params = leafwise(torch.add, params, narrow(updates, params))
     return new
 
 
 def step(
-    tx: GradientTransformation, params: Params, grads: Tree, opt_state: Tree
+    tx: GradientTransformation, params: Params, grads: Tree, opt_state: Tree, **extra: Any
 ) -> tuple[Params, Tree]:
     """Take one optimizer step: `tx.update`, then `apply_updates`.
 
@@ -33,12 +37,12 @@ def step(
         params: parameters.
         grads: their gradients, a tree of the same structure.
         opt_state: from `tx.init(params)` or the last step.
+        **extra: what `tx.update` wants besides, such as the loss as `value`.
 
     Returns:
         `(params, opt_state)`, new.
 
     Example:
-        >>> import torch
         >>> from fdnn import optim
         >>> tx = optim.sgd(lr=0.1)
         >>> params = {"w": torch.ones(1)}
@@ -46,5 +50,5 @@ def step(
         >>> params
         {'w': tensor([0.9000])}
     """
-    updates, opt_state = tx.update(grads, opt_state, params)
+    updates, opt_state = tx.update(grads, opt_state, params, **extra)
     return apply_updates(params, updates), opt_state

@@ -8,8 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from fdnn import tree
+from fdnn.optim.chain import Chain, chain
 from fdnn.optim.check import check
-from fdnn.optim.state import Chain, Hyper, Part, chain
+from fdnn.optim.leafwise import leafwise
+from fdnn.optim.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["clip_by_global_norm"]
@@ -45,10 +47,10 @@ def clip_by_global_norm(max_norm: ScalarOrSchedule) -> Chain:
 
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
-    ) -> tuple[Tree, dict[str, Tree], dict[str, Tensor]]:
+    ) -> tuple[Tree, dict[str, Tree], Notes]:
         norm = tree.global_norm(updates)
         factor = (hyper["max_norm"] / (norm + _EPS)).clamp(max=1.0)
-        return tree.map(lambda u: u * factor, updates), {}, {"grad_norm": norm}
+        return leafwise(lambda u: u * factor, updates), {}, {"grad_norm": norm}
 
     return chain(
         Part("clip", lambda params: {}, update, {"max_norm": max_norm}, diagnostics=("grad_norm",))

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from fdnn import tree
+from fdnn.optim.chain import Chain, chain
 from fdnn.optim.check import check
-from fdnn.optim.state import Chain, Hyper, Part, chain
+from fdnn.optim.leafwise import leafwise
+from fdnn.optim.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["add_decayed_weights"]
@@ -41,10 +42,10 @@ def add_decayed_weights(weight_decay: ScalarOrSchedule = 0.0) -> Chain:
 
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
-    ) -> tuple[Tree, dict[str, Tree], dict[str, Tensor]]:
+    ) -> tuple[Tree, dict[str, Tree], Notes]:
         if params is None:
             raise ValueError("`params` must be given to `update`: weight decay needs them")
         factor = hyper["weight_decay"]
-        return tree.map(lambda u, p: u + p * factor, updates, params), {}, {}
+        return leafwise(lambda u, p: u + p * factor, updates, params), {}, {}
 
     return chain(Part("decay", lambda params: {}, update, {"weight_decay": weight_decay}))

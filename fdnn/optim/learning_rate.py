@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from fdnn import tree
+from fdnn.optim.chain import Chain, chain
 from fdnn.optim.check import check
-from fdnn.optim.state import Chain, Hyper, Part, chain
+from fdnn.optim.leafwise import leafwise
+from fdnn.optim.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["maximize", "scale_by_learning_rate"]
@@ -35,11 +36,11 @@ def scale_by_learning_rate(lr: ScalarOrSchedule) -> Chain:
 
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
-    ) -> tuple[Tree, dict[str, Tree], dict[str, Tensor]]:
+    ) -> tuple[Tree, dict[str, Tree], Notes]:
         factor = -hyper["lr"]
-        return tree.map(lambda u: u * factor, updates), {}, {}
+        return leafwise(lambda u: u * factor, updates), {}, {}
 
-    return chain(Part("learning_rate", lambda params: {}, update, {"lr": lr}))
+    return chain(Part("learning_rate", lambda params: {}, update, {"lr": lr}, is_step=True))
 
 
 def maximize() -> Chain:
@@ -54,7 +55,7 @@ def maximize() -> Chain:
 
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
-    ) -> tuple[Tree, dict[str, Tree], dict[str, Tensor]]:
-        return tree.map(lambda u: -u, updates), {}, {}
+    ) -> tuple[Tree, dict[str, Tree], Notes]:
+        return leafwise(lambda u: -u, updates), {}, {}
 
     return chain(Part("maximize", lambda params: {}, update))

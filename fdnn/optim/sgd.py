@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
+from fdnn.optim.chain import Chain, chain
 from fdnn.optim.check import check, is_zero
 from fdnn.optim.decay import add_decayed_weights
+from fdnn.optim.leafwise import leafwise
 from fdnn.optim.learning_rate import maximize as turn_around
 from fdnn.optim.learning_rate import scale_by_learning_rate
-from fdnn.optim.state import Chain, Hyper, Part, chain
+from fdnn.optim.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["scale_by_momentum", "sgd"]
@@ -62,11 +64,11 @@ def scale_by_momentum(
 
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
-    ) -> tuple[Tree, dict[str, Tree], dict[str, Tensor]]:
+    ) -> tuple[Tree, dict[str, Tree], Notes]:
         mu = hyper["momentum"]
         fresh = torch.where(count == 0, 1.0, 1 - hyper["dampening"])
-        buffer = tree.map(lambda b, g: b * mu + g * fresh, slots["momentum_buffer"], updates)
-        direction = tree.map(lambda g, b: g + b * mu, updates, buffer) if nesterov else buffer
+        buffer = leafwise(lambda b, g: b * mu + g * fresh, slots["momentum_buffer"], updates)
+        direction = leafwise(lambda g, b: g + b * mu, updates, buffer) if nesterov else buffer
         return direction, {"momentum_buffer": buffer}, {}
 
     hyperparams: dict[str, ScalarOrSchedule] = {"momentum": momentum, "dampening": dampening}

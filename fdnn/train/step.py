@@ -72,7 +72,9 @@ def make_step(loss: Loss, tx: GradientTransformation, *, differentiable: bool = 
 
     Args:
         loss: as `supervised` builds it.
-        tx: the optimizer.
+        tx: the optimizer. It is also given the loss, `value`, and the function
+            `value_and_grad(params)` that evaluates it and its gradient elsewhere, on the same
+            batch under the same key.
         differentiable: keep the graph through the step, to differentiate through training.
             Otherwise the new state is detached.
 
@@ -94,11 +96,19 @@ def make_step(loss: Loss, tx: GradientTransformation, *, differentiable: bool = 
         (tensor(1), ['loss', 'lr'])
     """
     gradient = value_and_grad(loss, differentiable=differentiable)
+    tx = optim.with_extra_args(tx)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:
         key = random.fold_in(state.key, state.count)
         (value, buffers), grads = gradient(state.params, state.buffers, batch, key)
-        params, opt_state = optim.step(tx, state.params, grads, state.opt_state)
+
+        def elsewhere(params: Params) -> tuple[Tensor, Params]:
+            (value, _), grads = gradient(params, state.buffers, batch, key)
+            return value, grads
+
+        params, opt_state = optim.step(
+            tx, state.params, grads, state.opt_state, value=value, value_and_grad=elsewhere
+        )
         info = {"loss": value}
         if isinstance(opt_state, optim.OptState):
             info |= optim.diagnostics(opt_state)

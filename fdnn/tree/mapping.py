@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optree
@@ -13,6 +13,7 @@ from fdnn.tree.containers import named_leaves, relabel
 from fdnn.types import Tree
 
 __all__ = [
+    "columns",
     "leaves",
     "map",
     "map_with_path",
@@ -42,6 +43,26 @@ def paths(tree: Tree) -> list[str]:
     return [path for path, _ in named_leaves(tree)]
 
 
+def columns(tree: Tree, *rest: Tree) -> list[list[Any]]:
+    """Return the leaves of `tree`, and what each of `rest` holds at the same places.
+
+    Raises:
+        ValueError: a tree of `rest` has another structure; the message names the path.
+
+    Example:
+        >>> columns({"a": 1, "b": 2}, {"a": 10, "b": 20})
+        [[1, 2], [10, 20]]
+    """
+    if torch.compiler.is_compiling():  # which stumbles over optree's flattening, as in `leaves`
+        return [leaves(tree), *(leaves(other) for other in rest)]
+    found, structure = optree.tree_flatten(tree)
+    try:
+        return [found, *(structure.flatten_up_to(other) for other in rest)]
+    except ValueError:
+        _explain(tree, rest)
+        raise
+
+
 def map(fn: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     """Apply `fn` to each leaf of `tree` (and to what `rest` holds at the same places).
 
@@ -55,9 +76,7 @@ def map(fn: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     try:
         return optree.tree_map(fn, tree, *rest)
     except ValueError:
-        for other in rest:
-            if optree.prefix_errors(tree, other):
-                compare(tree, other, lambda _: "a leaf")
+        _explain(tree, rest)
         raise  # by `fn` itself
 
 
@@ -69,3 +88,10 @@ def map_with_path(fn: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
         {'a': {'b': 'a.b=1'}}
     """
     return map(fn, relabel(tree, iter(paths(tree))), tree, *rest)
+
+
+def _explain(tree: Tree, rest: Sequence[Tree]) -> None:
+    """Raise if one of `rest` has another structure, and say where."""
+    for other in rest:
+        if optree.prefix_errors(tree, other):
+            compare(tree, other, lambda _: "a leaf")

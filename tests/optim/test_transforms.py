@@ -49,6 +49,13 @@ TRANSFORMS: dict[str, GradientTransformation] = {
     "maximize": optim.maximize(),
     "add_decayed_weights": optim.add_decayed_weights(0.1),
     "clip_by_global_norm": optim.clip_by_global_norm(0.5),
+    "masked": optim.masked(optim.adam(0.1), lambda path, leaf: leaf.ndim > 1),
+    "masked_block": optim.masked(optim.add_decayed_weights(0.1), lambda path, leaf: leaf.ndim > 1),
+    "partition": optim.partition(
+        {"wide": optim.sgd(0.1, momentum=0.9), "rest": optim.adamw(0.1)},
+        lambda path, leaf: "wide" if leaf.ndim > 1 else "rest",
+    ),
+    "freeze": optim.freeze(optim.adam(0.1), lambda path, leaf: leaf.ndim == 0),
     "scheduled": optim.sgd(lr=decaying, momentum=lambda count: 0.9 - 0.1 / (1 + count)),
     "chain": optim.chain(optim.clip_by_global_norm(1.0), centre(), optim.adamw(0.1)),
 }
@@ -154,6 +161,16 @@ def test_pure(name: str) -> None:
             assert torch.equal(x, y)
     assert versions == tree.map(lambda x: x._version, given)
     assert torch.equal(generator, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@every_transform
+def test_all_leaves_at_once_are_the_leaves_one_by_one(name: str, dtype: torch.dtype) -> None:
+    """Under `no_grad` foreach kernels run, otherwise a loop."""
+    tx, params, grads = TRANSFORMS[name], draw(0, dtype), [draw(t, dtype) for t in (1, 2, 3)]
+    one_by_one = run(tx, params, grads)
+    with torch.no_grad():
+        assert_close(run(tx, params, grads), one_by_one)
 
 
 @every_transform

@@ -274,7 +274,7 @@ class TestChain:
         assert_equal(slot, {"n": torch.ones((), dtype=torch.int16)})
 
     def test_hands_extra_arguments_to_its_parts(self) -> None:
-        def update(updates: Any, slots: Any, *_: Any, value: float) -> Any:
+        def update(updates: Any, slots: Any, *_: Any, value: float, **extra: Any) -> Any:
             return tree.map(lambda u: u * value, updates), {}, {}
 
         tx = optim.chain(optim.maximize(), optim.Part("scale", lambda params: {}, update))
