@@ -69,7 +69,8 @@ def fit(
     Raises:
         TypeError: `data` is neither tensors nor a sized iterable.
         ValueError: a size is not positive, the tensors of `data` differ in length, or the lanes
-            of `state` in their number of steps.
+            of `state` in their number of steps; or the optimizer's schedules (`one_cycle`) are not
+            as long as the run.
 
     Example:
         >>> import torch.nn.functional as F
@@ -97,6 +98,12 @@ def fit(
     if state.count.min() != state.count.max():
         raise ValueError(f"`state` must have one count of steps in all lanes, got {state.count}")
     batches = source(data, batch_size)
+    length = getattr(step, "total_steps", None)
+    if length not in (None, epochs * batches.steps):
+        raise ValueError(
+            f"`epochs` times the steps of an epoch must be {length}, the length of the optimizer's "
+            f"schedules, got {epochs} x {batches.steps} = {epochs * batches.steps}"
+        )
     run_epoch = _epoch_runner(step, batches, state.count.ndim > 0, steps_per_call, compile)
     chunks = _cut(state, chunk_size)
     begun, skip = divmod(int(state.count.max()), batches.steps)

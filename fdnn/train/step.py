@@ -82,7 +82,8 @@ def make_step(loss: Loss, tx: GradientTransformation, *, differentiable: bool = 
         `step(state, batch) -> (state, info)`, pure. The step's key is
         `fold_in(state.key, state.count)`. `info` holds `loss` and the optimizer's diagnostics as
         0-d tensors. `vmap(step)` takes a stacked state; `fdnn.jit(step, donate_argnums=0)`
-        compiles it.
+        compiles it. `step.total_steps` is the length of the optimizer's schedules, None if they
+        are endless.
 
     Example:
         >>> import torch.nn.functional as F
@@ -114,6 +115,8 @@ def make_step(loss: Loss, tx: GradientTransformation, *, differentiable: bool = 
             info |= optim.diagnostics(opt_state)
         return TrainState(params, buffers, opt_state, state.key, state.count + 1), info
 
+    # vmap, jit and no_grad copy it to what they return.
+    step.total_steps = getattr(tx, "total_steps", None)  # type: ignore[attr-defined]
     return step if differentiable else torch.no_grad()(step)
 
 
