@@ -552,6 +552,7 @@ PURE: dict[str, Callable[[Any], Any]] = {
     "columns": lambda x: tree.columns(x, x),
     "map": lambda x: tree.map(torch.neg, x),
     "map_with_path": lambda x: tree.map_with_path(lambda path, leaf, other: -leaf, x, x),
+    "refill": lambda x: tree.refill(x, tree.columns(x)[0]),
     "select": lambda x: tree.select(x, lambda path, leaf: leaf.ndim > 0),
     "partition": lambda x: tree.partition(x, lambda path, leaf: leaf.ndim > 0),
     "combine": lambda x: tree.combine(x, tree.zeros_like(x)),

@@ -8,7 +8,7 @@ by dots: dict keys, fields of named tuples, places in tuples and lists. The leaf
 
 from fdnn.tree.arithmetic import cast, global_norm, where, zeros_like
 from fdnn.tree.compare import assert_same_structure
-from fdnn.tree.mapping import columns, leaves, map, map_with_path, paths
+from fdnn.tree.mapping import columns, leaves, map, map_with_path, paths, refill
 from fdnn.tree.selection import combine, partition, select
 from fdnn.tree.stacking import ravel, stack, unstack
 
@@ -24,6 +24,7 @@ __all__ = [
     "partition",
     "paths",
     "ravel",
+    "refill",
     "select",
     "stack",
     "unstack",

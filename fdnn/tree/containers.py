@@ -15,6 +15,7 @@ __all__ = [
     "children_of",
     "dotted",
     "frame",
+    "is_flat",
     "is_leaf",
     "named_leaves",
     "rebuild",
@@ -26,6 +27,11 @@ __all__ = [
 def is_leaf(tree: Tree) -> bool:
     """Tell a leaf from a container; None is an empty container."""
     return optree.tree_is_leaf(tree)
+
+
+def is_flat(tree: Tree) -> bool:
+    """Tell a plain dict of tensors, such as the parameters of a model: by far the most trees."""
+    return type(tree) is dict and {*map(type, tree.values())} == {Tensor}
 
 
 def named_leaves(tree: Tree, path: tuple[Any, ...] = ()) -> list[tuple[str, Any]]:

@@ -9,7 +9,7 @@ import optree
 import torch
 
 from fdnn.tree.compare import compare
-from fdnn.tree.containers import named_leaves, relabel
+from fdnn.tree.containers import is_flat, named_leaves, relabel
 from fdnn.types import Tree
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "map",
     "map_with_path",
     "paths",
+    "refill",
 ]
 
 
@@ -46,6 +47,8 @@ def paths(tree: Tree) -> list[str]:
 def columns(tree: Tree, *rest: Tree) -> list[list[Any]]:
     """Return the leaves of `tree`, and what each of `rest` holds at the same places.
 
+    Their order is one of its own, which `refill` knows.
+
     Raises:
         ValueError: a tree of `rest` has another structure; the message names the path.
 
@@ -55,12 +58,34 @@ def columns(tree: Tree, *rest: Tree) -> list[list[Any]]:
     """
     if torch.compiler.is_compiling():  # which stumbles over optree's flattening, as in `leaves`
         return [leaves(tree), *(leaves(other) for other in rest)]
+    if is_flat(tree):
+        if not rest:
+            return [list(tree.values())]
+        if all(type(other) is dict and other.keys() == tree.keys() for other in rest):
+            return [[each[key] for key in tree] for each in (tree, *rest)]
     found, structure = optree.tree_flatten(tree)
     try:
         return [found, *(structure.flatten_up_to(other) for other in rest)]
     except ValueError:
         _explain(tree, rest)
         raise
+
+
+def refill(tree: Tree, leaves: Sequence[Any]) -> Tree:
+    """Put other leaves into a tree, in the order in which `columns` returned its own.
+
+    Raises:
+        ValueError: `leaves` are too many or too few.
+
+    Example:
+        >>> refill({"a": 1, "b": (2, 3)}, [10, 20, 30])
+        {'a': 10, 'b': (20, 30)}
+    """
+    if torch.compiler.is_compiling():
+        return relabel(tree, iter(leaves))
+    if is_flat(tree):
+        return dict(zip(tree, leaves, strict=True))
+    return optree.tree_unflatten(optree.tree_structure(tree), leaves)
 
 
 def map(fn: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
