@@ -16,23 +16,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from _turns import Contender, measure, report
 from torch import Tensor
 
 import fdnn
 from fdnn import random
 
 COUNTS = (25_000, 1_000_000)
-TURN = 0.005  # seconds: long against the clock's grain and a call's overhead
 P = 0.5
-Contender = Callable[[], object]
 
 
 def main() -> None:
@@ -79,40 +73,6 @@ def keys(key: Tensor) -> dict[str, Contender]:
         "fold_in": lambda: random.fold_in(key, 7),
         "split": lambda: random.split(key),
     }
-
-
-def measure(group: dict[str, Contender], rounds: int) -> list[dict[str, float | str]]:
-    """Time the contenders in turn; the first is the yardstick."""
-    for run in group.values():
-        run()  # compiles and warms up
-    calls = {name: max(1, round(TURN / timed(run, 9))) for name, run in group.items()}
-    micros: dict[str, list[float]] = {name: [] for name in group}
-    for _ in range(rounds):
-        for name, run in group.items():
-            micros[name].append(timed(run, calls[name]) * 1e6)
-    yardstick, *_ = micros.values()
-    return [
-        {
-            "name": name,
-            "us": statistics.median(values),
-            "ratio": statistics.median(v / t for t, v in zip(yardstick, values, strict=True)),
-        }
-        for name, values in micros.items()
-    ]
-
-
-def timed(run: Contender, calls: int) -> float:
-    begun = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - begun) / calls
-
-
-def report(figures: list[dict[str, float | str]]) -> None:
-    table = Table("", "µs a call", "ratio")
-    for figure in figures:
-        table.add_row(str(figure["name"]), f"{figure['us']:.1f}", f"{figure['ratio']:.2f}")
-    Console().print(table)
 
 
 if __name__ == "__main__":
