@@ -78,7 +78,7 @@ def scale_by_adam(
         return direction, left, {}
 
     hyperparams = {"beta1": betas[0], "beta2": betas[1], "eps": eps}
-    return chain(Part("adam", init, update, hyperparams, slots=slots))
+    return chain(Part("adam", init, update, hyperparams, slots=slots, elementwise=True))
 
 
 def adam(
@@ -89,6 +89,7 @@ def adam(
     amsgrad: bool = False,
     *,
     maximize: bool = False,
+    decoupled_weight_decay: bool = False,
 ) -> Chain:
     """Adam: torch.optim.Adam's arguments, defaults and trajectory.
 
@@ -96,9 +97,10 @@ def adam(
         lr: learning rate: a number, a 0-d tensor, or a schedule.
         betas: forgetting factors of the mean and the mean square, each in [0, 1).
         eps: added to the root of the mean square.
-        weight_decay: factor of an L2 penalty, added to the gradient (`adamw` decouples it).
+        weight_decay: factor of an L2 penalty, or of a decoupled decay.
         amsgrad: use the largest mean square so far.
         maximize: climb instead of descend.
+        decoupled_weight_decay: shrink the parameters themselves, as `adamw` does.
 
     Raises:
         ValueError: a value outside its range.
@@ -114,7 +116,11 @@ def adam(
     References:
         Kingma, Ba (2015), "Adam: a method for stochastic optimization".
     """
-    before: list[Chain] = [turn_around()] if maximize else []
-    if not is_zero(weight_decay):
-        before.append(add_decayed_weights(weight_decay))
-    return chain(*before, scale_by_adam(betas, eps, amsgrad), scale_by_learning_rate(lr))
+    decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay)]
+    return chain(
+        *([turn_around()] if maximize else []),
+        *([] if decoupled_weight_decay else decay),
+        scale_by_adam(betas, eps, amsgrad),
+        *(decay if decoupled_weight_decay else []),
+        scale_by_learning_rate(lr),
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fdnn.optim.leafwise import leafwise
+from fdnn.optim.chain import Chain, add
 from fdnn.optim.part import narrow
 from fdnn.types import GradientTransformation, Params, Tree
 
@@ -23,7 +23,7 @@ def apply_updates(params: Params, updates: Tree) -> Params:
         >>> apply_updates({"w": torch.ones(2)}, {"w": torch.tensor([0.5, -0.5])})
         {'w': tensor([1.5000, 0.5000])}
     """
-    new: Params = leafwise(torch.add, params, narrow(updates, params))
+    new: Params = add(params, narrow(updates, params))
     return new
 
 
@@ -50,5 +50,8 @@ def step(
         >>> params
         {'w': tensor([0.9000])}
     """
+    # Eagerly in one go, which is faster; the compiler sees to that by itself.
+    if isinstance(tx, Chain) and not torch.compiler.is_compiling():
+        return tx.update.step(params, grads, opt_state, extra)
     updates, opt_state = tx.update(grads, opt_state, params, **extra)
     return apply_updates(params, updates), opt_state

@@ -8,13 +8,15 @@ is a chain of parts, so every state looks the same.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.part import Hyper, Notes, Part, narrow, sequence, widen
+from fdnn.optim.leafwise import Leaves, leafwise, pack, unpack
+from fdnn.optim.part import Hyper, Notes, Part, narrow, scalar_like, sequence, widen
 from fdnn.types import GradientTransformation, ScalarOrSchedule, Tree
 
 __all__ = ["Chain", "OptState", "chain", "diagnostics", "set_hyperparams", "with_extra_args"]
@@ -37,10 +39,69 @@ class OptState(NamedTuple):
     diagnostics: dict[str, Tensor]
 
 
+class Update:
+    """The `update` of a chain: owns counting, hyperparameters in use, and the form of leaves.
+
+    Attributes:
+        parts: what the chain is made of.
+        total_steps: the one length of its finite schedules; None if there are none.
+    """
+
+    def __init__(self, parts: tuple[Part, ...], whole: Part):
+        self.parts, self._whole = parts, whole
+        self.total_steps = _length(whole.hyperparams)
+
+    def __call__(
+        self, grads: Tree, state: OptState, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, OptState]:
+        stored = grads if params is None else params
+        updates, state = self._advance(grads, state, params, stored, extra)
+        return narrow(unpack(updates, stored), stored), state
+
+    def step(
+        self, params: Tree, grads: Tree, state: OptState, extra: dict[str, Any]
+    ) -> tuple[Tree, OptState]:
+        """Update, and add to the parameters."""
+        updates, state = self._advance(grads, state, params, params, extra)
+        own = pack(tree.columns(params)[0]) if isinstance(updates, Leaves) else None
+        if own is not None and own.dtype == updates.dtype:
+            return unpack(own + updates, params), state
+        return add(params, narrow(unpack(updates, params), params)), state
+
+    def _advance(
+        self,
+        grads: Tree,
+        state: OptState,
+        params: Tree | None,
+        stored: Tree,
+        extra: dict[str, Any],
+    ) -> tuple[Any, OptState]:
+        _refuse_sparse(grads)
+        hyper = {
+            name: _in_use(value, state.hyperparams[name], state.count)
+            for name, value in self._whole.hyperparams.items()
+        }
+        updates, slots, notes = self._whole.update(
+            widen(grads), state.slots, widen(params), hyper, state.count, stored=stored, **extra
+        )
+        return updates, OptState(state.count + 1, hyper, slots, notes)
+
+
 class Chain(GradientTransformation):
     """A `GradientTransformation` that remembers its parts, so that chains of chains are flat."""
 
-    parts: tuple[Part, ...]
+    # What it remembers is with `update`: vmap and the compiler rebuild tuples of their own.
+    update: Update
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What it is made of."""
+        return self.update.parts
+
+    @property
+    def total_steps(self) -> int | None:
+        """The length of the finite schedules among its hyperparameters, if there are any."""
+        return self.update.total_steps
 
 
 def chain(*transforms: GradientTransformation | Part) -> Chain:
@@ -56,6 +117,7 @@ def chain(*transforms: GradientTransformation | Part) -> Chain:
 
     Raises:
         TypeError: an argument is neither a transformation nor a part.
+        ValueError: finite schedules among the hyperparameters differ in length.
 
     Example:
         >>> from fdnn import optim
@@ -82,22 +144,7 @@ def chain(*transforms: GradientTransformation | Part) -> Chain:
             },
         )
 
-    def update(
-        grads: Tree, state: OptState, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, OptState]:
-        stored = grads if params is None else params
-        hyper = {
-            name: _in_use(value, state.hyperparams[name], state.count)
-            for name, value in whole.hyperparams.items()
-        }
-        updates, slots, notes = whole.update(
-            widen(grads), state.slots, widen(params), hyper, state.count, stored=stored, **extra
-        )
-        return narrow(updates, stored), OptState(state.count + 1, hyper, slots, notes)
-
-    result = Chain(init, update)
-    result.parts = parts
-    return result
+    return Chain(init, Update(parts, whole))
 
 
 def diagnostics(opt_state: OptState) -> dict[str, Tensor]:
@@ -175,10 +222,9 @@ def with_extra_args(transform: GradientTransformation) -> GradientTransformation
         tensor([2.])
     """
     init, update = transform
-    parameters = inspect.signature(update).parameters.values()
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+    named = _keywords(update)
+    if named is None:
         return transform
-    named = {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
     def deaf(grads: Tree, state: Any, params: Tree | None = None, **extra: Any) -> Any:
         heard = {name: value for name, value in extra.items() if name in named}
@@ -187,10 +233,27 @@ def with_extra_args(transform: GradientTransformation) -> GradientTransformation
     return GradientTransformation(init, deaf)
 
 
+def _keywords(fn: Callable[..., Any]) -> set[str] | None:
+    """The keyword-only arguments of a function; None if it takes any."""
+    code = getattr(fn, "__code__", None)  # which the compiler can read, of plain functions
+    if code is not None:
+        first, last = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+        return None if code.co_flags & inspect.CO_VARKEYWORDS else {*code.co_varnames[first:last]}
+    parameters = inspect.signature(fn).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
 def _hyperparams(opt_state: OptState) -> set[str]:
     """Names of all hyperparameters, those of inner optimizers too."""
     inner = [_hyperparams(slot) for slot in opt_state.slots.values() if isinstance(slot, OptState)]
     return set(opt_state.hyperparams).union(*inner)
+
+
+def add(params: Tree, updates: Tree) -> Tree:
+    """Add updates to parameters of the same dtypes."""
+    return leafwise(torch.add, params, updates)
 
 
 def _parts(transform: Any) -> tuple[Part, ...]:
@@ -205,7 +268,8 @@ def _parts(transform: Any) -> tuple[Part, ...]:
 
 def _opaque(transform: GradientTransformation) -> Part:
     """Make a part of a hand-written pair: its state is one slot."""
-    name = getattr(transform.init, "__qualname__", "transform").split(".")[0]
+    code = getattr(transform.init, "__code__", None)
+    name = code.co_qualname.split(".")[0] if code is not None else "transform"
 
     def update(
         updates: Tree,
@@ -225,12 +289,32 @@ def _opaque(transform: GradientTransformation) -> Part:
     )
 
 
+def _refuse_sparse(grads: Tree) -> None:
+    """Raise if a gradient is not dense: arithmetic on it would be wrong or slow."""
+    if all(x.layout is torch.strided for x in tree.columns(grads)[0]):
+        return
+    sparse = {
+        path: str(x.layout)
+        for path, x in zip(tree.paths(grads), tree.leaves(grads), strict=True)
+        if x.layout is not torch.strided
+    }
+    raise ValueError(
+        f"`grads` must be dense, got {sparse}; build the layer without `sparse=True`, "
+        "or pass `grad.to_dense()`"
+    )
+
+
+def _length(hyperparams: dict[str, ScalarOrSchedule]) -> int | None:
+    """The length that the finite schedules have in common."""
+    found = {name: getattr(value, "total_steps", None) for name, value in hyperparams.items()}
+    lengths = {name: length for name, length in found.items() if length is not None}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the schedules of an optimizer must have one length, got {lengths}")
+    return next(iter(lengths.values()), None)
+
+
 def _in_use(value: ScalarOrSchedule, stored: Tensor | None, count: Tensor) -> Tensor:
     """The value for this step: the schedule's, or the one in the state, or the first."""
     if stored is not None and not callable(value):
         return stored
-    # float64 keeps torch's trajectories, whose hyperparameters are Python numbers.
-    zero = torch.zeros_like(
-        count, dtype=torch.float32 if count.device.type == "mps" else torch.float64
-    )
-    return zero + (value(count) if callable(value) else value)
+    return scalar_like(count, 0.0) + (value(count) if callable(value) else value)

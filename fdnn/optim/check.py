@@ -1,4 +1,4 @@
-"""Checks of hyperparameters, made when an optimizer is built."""
+"""Checks of hyperparameters, made when an optimizer is built, and of what `update` is given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["check", "is_zero"]
+__all__ = ["check", "extra_argument", "is_zero"]
 
 
 def check(**values: tuple[Any, float, float]) -> None:
@@ -38,3 +38,29 @@ def check(**values: tuple[Any, float, float]) -> None:
 def is_zero(value: Any) -> bool:
     """Tell whether `value` is the number 0 (not a tensor, which may change)."""
     return isinstance(value, Real) and value == 0
+
+
+def extra_argument(extra: dict[str, Any], name: str, reader: str) -> Any:
+    """Return an extra argument of `update`, or say how it is passed.
+
+    Args:
+        extra: what `update` was given besides gradients, state and parameters.
+        name: `value` or `value_and_grad`.
+        reader: the optimizer that needs it.
+
+    Raises:
+        ValueError: it was not given.
+    """
+    if extra.get(name) is None:
+        raise ValueError(
+            f"`{name}` must be given to `update`, since `{reader}` needs {_EXTRA[name]}; "
+            "`train.make_step` passes it, and by hand it is "
+            f"`optim.step(tx, params, grads, state, {name}=...)`"
+        )
+    return extra[name]
+
+
+_EXTRA = {
+    "value": "the loss at `params`, a 0-d tensor",
+    "value_and_grad": "a function `params -> (value, grads)`, the loss on the same batch",
+}

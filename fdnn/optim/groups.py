@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fdnn import tree
 from fdnn.optim.chain import Chain, chain
-from fdnn.optim.leafwise import leafwise
+from fdnn.optim.leafwise import leafwise, unpack
 from fdnn.optim.part import Hyper, Notes, Part, sequence
 from fdnn.types import GradientTransformation, Tree, Where
 
@@ -42,7 +42,8 @@ def masked(inner: GradientTransformation, where: Where) -> Chain:
         >>> updates
         {'weight': tensor([0.5000]), 'bias': tensor([0.])}
     """
-    part = sequence("masked", chain(inner).parts)
+    parts = chain(inner).parts
+    part = sequence(parts[0].name if len(parts) == 1 else "masked", parts)
     return chain(_on(part, lambda leaves: where, rest_stays=part.is_step))
 
 
@@ -181,15 +182,31 @@ def _on(part: Part, where: Callable[[Tree], Where], *, rest_stays: bool = False)
         chosen = choose(stored)
         mine, rest = tree.partition(updates, chosen)
         own_params = None if params is None else tree.partition(params, chosen)[0]
-        own_stored = tree.partition(stored, chosen)[0]
+        own_stored, others = tree.partition(stored, chosen)
+        if extra.get("value_and_grad") is not None:
+            extra["value_and_grad"] = _of_some(extra["value_and_grad"], chosen, others)
         mine, left, said = part.update(
             mine, slots, own_params, hyper, count, stored=own_stored, **extra
         )
         if rest_stays:
             rest = leafwise(torch.zeros_like, rest)
-        return tree.combine(mine, rest), left, said
+        return tree.combine(unpack(mine, own_stored), rest), left, said
 
     return part._replace(init=init, update=update)
+
+
+def _of_some(
+    value_and_grad: Callable[[Tree], tuple[Tensor, Tree]],
+    chosen: Callable[[str, Any], bool],
+    others: Tree,
+) -> Callable[[Tree], tuple[Tensor, Tree]]:
+    """Make a function of the chosen leaves, the others staying as they are."""
+
+    def restricted(leaves: Tree) -> tuple[Tensor, Tree]:
+        value, grads = value_and_grad(tree.combine(leaves, others))
+        return value, tree.partition(grads, chosen)[0]
+
+    return restricted
 
 
 def _prefixed(label: str, part: Part) -> Part:

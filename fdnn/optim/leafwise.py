@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from torch.autograd import forward_ad
 from fdnn import tree
 from fdnn.types import Tree
 
-__all__ = ["Leaves", "leafwise"]
+__all__ = ["Leaves", "leafwise", "pack", "runs_plainly", "unpack"]
 
 
 def leafwise(fn: Callable[..., Any], first: Tree, *rest: Tree) -> Tree:
@@ -45,26 +45,68 @@ def leafwise(fn: Callable[..., Any], first: Tree, *rest: Tree) -> Tree:
         >>> leafwise(lambda m, g: 0.9 * m + g, {"w": torch.ones(2)}, {"w": torch.ones(2)})
         {'w': tensor([1.9000, 1.9000])}
     """
-    if not _is_plainly_run():
-        return tree.map(fn, first, *rest)
-    columns = tree.columns(first, *rest)
-    if len(columns[0]) < 2 or not all(map(_is_uniform, columns)):
-        return tree.map(fn, first, *rest)
-    result = iter(fn(*map(Leaves, columns)).tensors)
-    return tree.map(lambda _: next(result), first)
+    if isinstance(first, Leaves):
+        return fn(first, *rest)
+    if runs_plainly():
+        packed = [pack(column) for column in tree.columns(first, *rest)]
+        if all(packed):
+            return unpack(fn(*packed), first)
+    return tree.map(fn, first, *rest)
+
+
+def runs_plainly() -> bool:
+    """Tell whether nothing but values is wanted: no transform, no compiler, no gradient."""
+    return (
+        not torch.compiler.is_compiling()
+        and not torch.is_grad_enabled()
+        and maybe_current_level() is None
+        and forward_ad._current_level < 0
+    )
+
+
+def pack(leaves: list[Tensor]) -> Leaves | None:
+    """Make one `Leaves` of two leaves or more of one dtype and device; of others, none."""
+    if len(leaves) < 2:
+        return None
+    is_uniform = len({x.dtype for x in leaves}) == 1 and len({x.device for x in leaves}) == 1
+    return Leaves(leaves) if is_uniform else None
+
+
+def unpack(leaves: Any, like: Tree) -> Tree:
+    """Make a tree like `like` of a `Leaves`; leave a tree as it is."""
+    return tree.refill(like, leaves.tensors) if isinstance(leaves, Leaves) else leaves
 
 
 class Leaves:
-    """Many tensors of one dtype that take part in arithmetic as one.
+    """Many tensors of one dtype that take part in arithmetic as one: `factor` times `tensors`.
 
-    Attributes:
+    Multiplying by a number only notes the factor, which the next addition takes along.
+
+    Args:
         tensors: the leaves, in order.
+        factor: what they are to be multiplied by.
     """
 
-    __slots__ = ("tensors",)
+    __slots__ = ("_factor", "_tensors")
 
-    def __init__(self, tensors: Sequence[Tensor]):
-        self.tensors = tensors
+    def __init__(self, tensors: Any, factor: float = 1.0):
+        self._tensors = tensors
+        self._factor = factor
+
+    @property
+    def tensors(self) -> Any:
+        """The leaves, multiplied."""
+        if self._factor != 1.0:
+            # By a tensor, since by a number the kernels take twice as long.
+            factor = torch.tensor(self._factor, dtype=self.dtype, device=self._tensors[0].device)
+            self._tensors, self._factor = torch._foreach_mul(self._tensors, factor), 1.0
+        return self._tensors
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of all."""
+        dtype: torch.dtype = self._tensors[0].dtype
+        return dtype
 
     @classmethod
     def __torch_function__(
@@ -74,12 +116,14 @@ class Leaves:
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Leaves:
+        name = _OPERATORS.get(func.__name__.strip("_"))
+        if name is not None and not kwargs and len(args) == 2:
+            first, second = args
+            if not isinstance(first, Leaves):
+                name, first, second = f"r{name}", second, first
+            result: Leaves = getattr(first, f"__{name}__")(second)
+            return result
         return _each(func, *args, **(kwargs or {}))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of all."""
-        return self.tensors[0].dtype
 
     def __getattr__(self, name: str) -> Callable[..., Leaves]:
         method = getattr(Tensor, name)
@@ -87,33 +131,55 @@ class Leaves:
             raise AttributeError(f"`{name}` may differ from leaf to leaf; use `tree.map`")
         return functools.partial(_each, method, self)
 
-    def __add__(self, other: Any) -> Leaves:
-        return _each(torch.add, self, other)
-
-    __radd__ = __add__
-
     def __mul__(self, other: Any) -> Leaves:
-        return _each(torch.mul, self, other)
+        number = _number(other)
+        if number is not None:
+            return Leaves(self._tensors, self._factor * number)
+        if isinstance(other, Leaves):
+            product = torch._foreach_mul(self._tensors, other._tensors)
+            return Leaves(product, self._factor * other._factor)
+        return Leaves(torch._foreach_mul(self._tensors, other), self._factor)
 
     __rmul__ = __mul__
 
-    def __sub__(self, other: Any) -> Leaves:
-        return _each(torch.sub, self, other)
-
-    def __rsub__(self, other: Any) -> Leaves:
-        return _each(torch.rsub, self, other)
-
     def __truediv__(self, other: Any) -> Leaves:
-        return _each(torch.div, self, other)
+        number = _number(other)
+        if number is not None:
+            return Leaves(self._tensors, self._factor / number)
+        if isinstance(other, Leaves):
+            quotient = torch._foreach_div(self._tensors, other._tensors)
+            return Leaves(quotient, self._factor / other._factor)
+        return Leaves(torch._foreach_div(self._tensors, other), self._factor)
 
     def __rtruediv__(self, other: Any) -> Leaves:
         return _each(operator.truediv, other, self)
 
-    def __pow__(self, other: Any) -> Leaves:
-        return _each(torch.pow, self, other)
+    def __add__(self, other: Any) -> Leaves:
+        if isinstance(other, Leaves):
+            if self._factor != 1.0 and self._factor + other._factor == 1.0:  # a weighted mean
+                mean = torch._foreach_lerp(self._tensors, other._tensors, other._factor)
+                return Leaves(mean)
+            return Leaves(torch._foreach_add(self.tensors, other._tensors, alpha=other._factor))
+        number = _number(other)
+        if number is not None:
+            other = torch.tensor(number, dtype=self.dtype, device=self._tensors[0].device)
+        return Leaves(torch._foreach_add(self.tensors, [other] * len(self._tensors)))
+
+    __radd__ = __add__
 
     def __neg__(self) -> Leaves:
-        return _each(torch.neg, self)
+        return Leaves(self._tensors, -self._factor)
+
+    def __sub__(self, other: Any) -> Leaves:
+        negative: Leaves | float | Tensor = -other
+        return self + negative
+
+    def __rsub__(self, other: Any) -> Leaves:
+        result: Leaves = -self + other
+        return result
+
+    def __pow__(self, other: Any) -> Leaves:
+        return _each(torch.pow, self, other)
 
     def __lt__(self, other: Any) -> Leaves:
         return _each(torch.lt, self, other)
@@ -128,54 +194,48 @@ class Leaves:
         return _each(torch.ge, self, other)
 
 
-# By the names of torch's functions, methods and operators, without underscores.
+# torch's names, without underscores, for what the class has operators for.
+_OPERATORS = {
+    "add": "add",
+    "sub": "sub",
+    "mul": "mul",
+    "div": "truediv",
+    "true_divide": "truediv",
+    "truediv": "truediv",
+    "multiply": "mul",
+    "divide": "truediv",
+}
 _KERNELS: dict[str, Callable[..., Any]] = {
     "abs": torch._foreach_abs,
     "exp": torch._foreach_exp,
     "log": torch._foreach_log,
-    "neg": torch._foreach_neg,
+    "maximum": torch._foreach_maximum,
+    "minimum": torch._foreach_minimum,
     "reciprocal": torch._foreach_reciprocal,
     "sign": torch._foreach_sign,
     "sqrt": torch._foreach_sqrt,
-    "add": torch._foreach_add,
-    "div": torch._foreach_div,
-    "maximum": torch._foreach_maximum,
-    "minimum": torch._foreach_minimum,
-    "mul": torch._foreach_mul,
-    "sub": torch._foreach_sub,
-    "truediv": torch._foreach_div,
 }
-_COMMUTES = {"add", "mul"}
-_TAKES_0D = {"add", "mul", "div", "truediv"}
 
 
 def _each(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Leaves:
     """Apply one operation of torch to every leaf."""
-    name = func.__name__.strip("_")
-    kernel = _KERNELS.get(name)
-    if name in _COMMUTES and not isinstance(args[0], Leaves):
-        args = (args[1], args[0], *args[2:])
-    if kernel is not None and not kwargs and isinstance(args[0], Leaves):
-        given = [arg.tensors if isinstance(arg, Leaves) else arg for arg in args]
-        if name in _TAKES_0D or not any(isinstance(arg, Tensor) for arg in given):
-            return Leaves(kernel(*given))
-    count = len(next(arg.tensors for arg in args if isinstance(arg, Leaves)))
+    kernel = _KERNELS.get(func.__name__.strip("_"))
+    given = [arg.tensors if isinstance(arg, Leaves) else arg for arg in args]
+    if kernel and not kwargs and not any(isinstance(arg, Tensor) for arg in given):
+        return Leaves(kernel(*given))
+    count = next(len(arg.tensors) for arg in args if isinstance(arg, Leaves))
     rows = zip(
-        *(arg.tensors if isinstance(arg, Leaves) else [arg] * count for arg in args), strict=True
+        *(x if isinstance(a, Leaves) else [x] * count for x, a in zip(given, args, strict=True)),
+        strict=True,
     )
-    return Leaves([func(*row, **kwargs) for row in rows])
+    made = [func(*row, **kwargs) for row in rows]
+    dtype = next((x.dtype for x in made if x.ndim), made[0].dtype)
+    return Leaves([x.to(dtype) for x in made])  # a 0-d tensor promotes the 0-d leaves alone
 
 
-def _is_uniform(leaves: Sequence[Tensor]) -> bool:
-    first = leaves[0]
-    return all(leaf.dtype == first.dtype and leaf.device == first.device for leaf in leaves)
-
-
-def _is_plainly_run() -> bool:
-    """Tell whether nothing but values is wanted: no transform, no compiler, no gradient."""
-    return (
-        not torch.compiler.is_compiling()
-        and not torch.is_grad_enabled()
-        and maybe_current_level() is None
-        and forward_ad._current_level < 0
-    )
+def _number(value: Any) -> float | None:
+    """The Python number that a factor is, if it can be had without waiting for a device."""
+    if isinstance(value, Tensor) and value.ndim == 0 and value.device.type == "cpu":
+        number: float = value.item()
+        return number
+    return value if isinstance(value, int | float) else None

@@ -40,7 +40,9 @@ def scale_by_learning_rate(lr: ScalarOrSchedule) -> Chain:
         factor = -hyper["lr"]
         return leafwise(lambda u: u * factor, updates), {}, {}
 
-    return chain(Part("learning_rate", lambda params: {}, update, {"lr": lr}, is_step=True))
+    return chain(
+        Part("learning_rate", lambda params: {}, update, {"lr": lr}, is_step=True, elementwise=True)
+    )
 
 
 def maximize() -> Chain:
@@ -58,4 +60,4 @@ def maximize() -> Chain:
     ) -> tuple[Tree, dict[str, Tree], Notes]:
         return leafwise(lambda u: -u, updates), {}, {}
 
-    return chain(Part("maximize", lambda params: {}, update))
+    return chain(Part("maximize", lambda params: {}, update, elementwise=True))

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
+from fdnn.optim.leafwise import Leaves, pack, runs_plainly, unpack
 from fdnn.types import ScalarOrSchedule, Tree
 
-__all__ = ["Hyper", "Part", "narrow", "sequence", "widen"]
+__all__ = ["Hyper", "Part", "narrow", "scalar_like", "sequence", "widen"]
 
 Hyper = dict[str, Tensor]
 """The hyperparameters in use, as 0-d tensors by name."""
@@ -42,6 +43,8 @@ class Part(NamedTuple):
         as_is: whether `update` takes the leaves as they are stored. Otherwise it gets half
             precision widened to float32 and complex numbers as pairs of reals (the last
             dimension), and what it returns is brought back to the stored form.
+        elementwise: whether `update` treats all elements of all leaves alike, by nothing but
+            `leafwise`. It may then be handed all leaves as one (`fdnn.optim.leafwise.Leaves`).
         is_step: whether what it returns is a step (what is added to parameters), and no longer a
             gradient or a direction: a learning rate has been at work.
     """
@@ -53,6 +56,7 @@ class Part(NamedTuple):
     slots: tuple[str, ...] = ()
     diagnostics: tuple[str, ...] = ()
     as_is: bool = False
+    elementwise: bool = False
     is_step: bool = False
 
 
@@ -65,7 +69,7 @@ def sequence(name: str, parts: tuple[Part, ...]) -> Part:
             is written `part.name`.
 
     Returns:
-        A part with all their names, which takes leaves widened.
+        A part with all their names, which takes leaves widened. Its updates may be one `Leaves`.
     """
     parts = _distinct(parts)
     hypers = _full_names(parts, [part.hyperparams for part in parts])
@@ -90,22 +94,33 @@ def sequence(name: str, parts: tuple[Part, ...]) -> Part:
         stored: Tree,
         **extra: Any,
     ) -> tuple[Tree, dict[str, Tree], Notes]:
+        plainly = runs_plainly()
         left: dict[str, Tree] = {}
         said: Notes = {}
         for part, own_hyper, own_slots, own_notes in named:
             values = {name: hyper[full] for name, full in own_hyper.items()}
             own = {name: state[full] for name, full in own_slots.items()}
+            whole = params
             if part.as_is:
-                whole = None if params is None else stored
-                updates, new, found = part.update(
-                    narrow(updates, stored), own, whole, values, count, stored=stored, **extra
+                updates = narrow(unpack(updates, stored), stored)
+                whole, given = None if params is None else stored, own
+            else:
+                given = {name: widen(slot) for name, slot in own.items()}
+                packed = (
+                    plainly and part.elementwise and _packed([updates, params, *given.values()])
                 )
+                if packed:
+                    updates, whole, *slots = packed
+                    given = dict(zip(given, slots, strict=True))
+                else:
+                    updates = unpack(updates, stored)
+            updates, new, found = part.update(
+                updates, given, whole, values, count, stored=stored, **extra
+            )
+            if part.as_is:
                 updates = widen(updates)
             else:
-                updates, new, found = part.update(
-                    updates, widen(own), params, values, count, stored=stored, **extra
-                )
-                new = narrow(new, own)
+                new = {name: narrow(unpack(new[name], slot), slot) for name, slot in own.items()}
             left.update({full: new[name] for name, full in own_slots.items()})
             said.update({full: found[name].float() for name, full in own_notes.items()})
         return updates, left, said
@@ -123,6 +138,27 @@ def sequence(name: str, parts: tuple[Part, ...]) -> Part:
     )
 
 
+def _packed(trees: list[Any]) -> list[Any] | None:
+    """Make one `Leaves` of each tree (None stays), if that can be done with all."""
+    packed = [
+        each if each is None or isinstance(each, Leaves) else pack(tree.columns(each)[0])
+        for each in trees
+    ]
+    missing = [each for each, made in zip(trees, packed, strict=True) if made is None]
+    return packed if all(each is None for each in missing) else None
+
+
+def scalar_like(leaves: Tree, value: float) -> Tensor:
+    """Make a 0-d tensor with the precision of hyperparameters, where `leaves` are.
+
+    It is made from a leaf, so that vmap gives every lane one of its own.
+    """
+    like = next(iter(tree.leaves(leaves)), torch.zeros(()))
+    # float64 keeps torch's trajectories, whose hyperparameters are Python numbers.
+    dtype = torch.float32 if like.device.type == "mps" else torch.float64
+    return like.new_full((), value, dtype=dtype)
+
+
 def widen(leaves: Tree) -> Tree:
     """Bring leaves to the form that is computed with."""
 
@@ -131,7 +167,7 @@ def widen(leaves: Tree) -> Tree:
             return torch.view_as_real(x.resolve_conj())
         return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
-    if all(x.dtype in _WIDE for x in tree.leaves(leaves)):
+    if {x.dtype for x in tree.columns(leaves)[0]} <= _WIDE:
         return leaves
     return tree.map(widened, leaves)
 
@@ -145,12 +181,12 @@ def narrow(leaves: Tree, stored: Tree) -> Tree:
         return x.to(like.dtype)
 
     want, have = tree.columns(stored, leaves)
-    if all(like.dtype == x.dtype for like, x in zip(want, have, strict=True)):
+    if [like.dtype for like in want] == [x.dtype for x in have]:
         return leaves
     return tree.map(narrowed, stored, leaves)
 
 
-_WIDE = (torch.float64, torch.float32, torch.int64, torch.int32, torch.bool)
+_WIDE = {torch.float64, torch.float32, torch.int64, torch.int32, torch.bool}
 
 
 def _distinct(parts: tuple[Part, ...]) -> tuple[Part, ...]:

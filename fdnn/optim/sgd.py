@@ -72,7 +72,9 @@ def scale_by_momentum(
         return direction, {"momentum_buffer": buffer}, {}
 
     hyperparams: dict[str, ScalarOrSchedule] = {"momentum": momentum, "dampening": dampening}
-    return chain(Part("momentum", init, update, hyperparams, slots=("momentum_buffer",)))
+    return chain(
+        Part("momentum", init, update, hyperparams, slots=("momentum_buffer",), elementwise=True)
+    )
 
 
 def sgd(
