@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fdnn.optim.adam import Betas, scale_by_adam
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.decay import add_decayed_weights
-from fdnn.optim.learning_rate import maximize as turn_around
-from fdnn.optim.learning_rate import scale_by_learning_rate
+from fdnn.optim.blocks.decay import add_decayed_weights
+from fdnn.optim.blocks.learning_rate import maximize as turn_around
+from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.core.chain import Chain, chain
 from fdnn.types import ScalarOrSchedule
 
 __all__ = ["adamw"]

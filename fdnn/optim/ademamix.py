@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check, is_zero
-from fdnn.optim.decay import add_decayed_weights
-from fdnn.optim.exact import exact_count
-from fdnn.optim.leafwise import leafwise
-from fdnn.optim.learning_rate import maximize as turn_around
-from fdnn.optim.learning_rate import scale_by_learning_rate
-from fdnn.optim.moments import bias_correction, root
-from fdnn.optim.part import Hyper, Notes, Part
+from fdnn.optim.blocks.decay import add_decayed_weights
+from fdnn.optim.blocks.learning_rate import maximize as turn_around
+from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check, is_zero
+from fdnn.optim.core.exact import exact_count
+from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.moments import bias_correction, root
+from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import Scalar, ScalarOrSchedule, Schedule, Tree
 
 __all__ = ["ademamix", "scale_by_ademamix"]

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check, is_zero
-from fdnn.optim.decay import add_decayed_weights
-from fdnn.optim.leafwise import leafwise
-from fdnn.optim.learning_rate import maximize as turn_around
-from fdnn.optim.part import Hyper, Notes, Part, scalar_like
+from fdnn.optim.blocks.decay import add_decayed_weights
+from fdnn.optim.blocks.learning_rate import maximize as turn_around
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check, is_zero
+from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.part import Hyper, Notes, Part, scalar_like
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["asgd", "scale_by_asgd"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fdnn.optim.adam import Betas, scale_by_adam
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import is_zero
-from fdnn.optim.decay import add_decayed_weights
-from fdnn.optim.learning_rate import maximize as turn_around
-from fdnn.optim.learning_rate import scale_by_learning_rate
-from fdnn.optim.trust_ratio import scale_by_trust_ratio
+from fdnn.optim.blocks.decay import add_decayed_weights
+from fdnn.optim.blocks.learning_rate import maximize as turn_around
+from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.blocks.trust_ratio import scale_by_trust_ratio
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import is_zero
 from fdnn.types import ScalarOrSchedule
 
 __all__ = ["lamb"]

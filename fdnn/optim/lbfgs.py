@@ -8,11 +8,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check, extra_argument
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check, extra_argument
+from fdnn.optim.core.part import Hyper, Notes, Part, narrow, widen
 from fdnn.optim.lbfgs_iterations import Rules, iterate
 from fdnn.optim.lbfgs_memory import Memory, empty, pad, trim
-from fdnn.optim.part import Hyper, Notes, Part, narrow, widen
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["lbfgs"]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fdnn.optim.branch import can_see, either
+from fdnn.optim.core.branch import can_see, either
 from fdnn.optim.lbfgs_memory import Memory, direction, products, remember
 from fdnn.optim.strong_wolfe import Search, advance, begin, best
 

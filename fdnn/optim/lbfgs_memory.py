@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fdnn.optim.branch import can_see, either
+from fdnn.optim.core.branch import can_see, either
 
 __all__ = ["Memory", "direction", "empty", "pad", "products", "remember", "trim"]
 

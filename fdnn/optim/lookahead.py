@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check
-from fdnn.optim.exact import exact_copy
-from fdnn.optim.leafwise import leafwise
-from fdnn.optim.part import Hyper, Notes, Part, narrow, widen
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check
+from fdnn.optim.core.exact import exact_copy
+from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.part import Hyper, Notes, Part, narrow, widen
 from fdnn.types import GradientTransformation, Scalar, ScalarOrSchedule, Tree
 
 __all__ = ["lookahead"]

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.branch import can_see
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check
-from fdnn.optim.decay import add_decayed_weights
-from fdnn.optim.learning_rate import scale_by_learning_rate
-from fdnn.optim.modes import real_leaves
-from fdnn.optim.part import Hyper, Notes, Part
+from fdnn.optim.blocks.decay import add_decayed_weights
+from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.core.branch import can_see
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check
+from fdnn.optim.core.modes import real_leaves
+from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["muon", "scale_by_muon"]

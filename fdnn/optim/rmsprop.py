@@ -8,14 +8,14 @@ from typing import Any
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check, is_zero
-from fdnn.optim.decay import add_decayed_weights
-from fdnn.optim.leafwise import leafwise
-from fdnn.optim.learning_rate import maximize as turn_around
-from fdnn.optim.learning_rate import scale_by_learning_rate
-from fdnn.optim.moments import root
-from fdnn.optim.part import Hyper, Notes, Part
+from fdnn.optim.blocks.decay import add_decayed_weights
+from fdnn.optim.blocks.learning_rate import maximize as turn_around
+from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check, is_zero
+from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.moments import root
+from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["rmsprop", "scale_by_rmsprop"]

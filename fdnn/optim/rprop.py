@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check
-from fdnn.optim.leafwise import leafwise
-from fdnn.optim.learning_rate import maximize as turn_around
-from fdnn.optim.part import Hyper, Notes, Part
+from fdnn.optim.blocks.learning_rate import maximize as turn_around
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check
+from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["rprop", "scale_by_rprop"]

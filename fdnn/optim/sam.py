@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check, extra_argument
-from fdnn.optim.leafwise import leafwise
-from fdnn.optim.part import Hyper, Notes, Part, narrow, widen
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check, extra_argument
+from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.part import Hyper, Notes, Part, narrow, widen
 from fdnn.types import GradientTransformation, ScalarOrSchedule, Tree
 
 __all__ = ["sam"]

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.chain import Chain, OptState, chain, diagnostics
-from fdnn.optim.check import check
-from fdnn.optim.exact import Halves, exact_copy, exact_halves, exact_values, moved
-from fdnn.optim.leafwise import leafwise
-from fdnn.optim.part import Hyper, Notes, Part, narrow, scalar_like, widen
+from fdnn.optim.core.chain import Chain, OptState, chain, diagnostics
+from fdnn.optim.core.check import check
+from fdnn.optim.core.exact import Halves, exact_copy, exact_halves, exact_values, moved
+from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.part import Hyper, Notes, Part, narrow, scalar_like, widen
 from fdnn.types import GradientTransformation, Params, Scalar, ScalarOrSchedule, Tree
 
 __all__ = ["schedule_free", "schedule_free_eval_params"]

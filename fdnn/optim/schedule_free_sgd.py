@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fdnn.optim.chain import Chain
+from fdnn.optim.core.chain import Chain
 from fdnn.optim.schedule_free import schedule_free
 from fdnn.optim.sgd import sgd
 from fdnn.types import Scalar, ScalarOrSchedule

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fdnn.optim.branch import either
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check, is_zero
-from fdnn.optim.decay import add_decayed_weights
-from fdnn.optim.learning_rate import scale_by_learning_rate
-from fdnn.optim.modes import (
+from fdnn.optim.blocks.decay import add_decayed_weights
+from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.core.branch import either
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check, is_zero
+from fdnn.optim.core.modes import (
     Matrices,
     by_path,
     eigh,
@@ -23,7 +23,7 @@ from fdnn.optim.modes import (
     real_leaves,
     square_zeros,
 )
-from fdnn.optim.part import Hyper, Notes, Part
+from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.optim.sgd import scale_by_momentum
 from fdnn.types import ScalarOrSchedule, Tree
 

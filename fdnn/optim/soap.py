@@ -11,11 +11,11 @@ from torch import Tensor
 
 from fdnn import tree
 from fdnn.optim.adam import Betas
-from fdnn.optim.branch import either
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check
-from fdnn.optim.leafwise import leafwise
-from fdnn.optim.modes import (
+from fdnn.optim.core.branch import either
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check
+from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.modes import (
     Matrices,
     by_path,
     eigh,
@@ -25,8 +25,8 @@ from fdnn.optim.modes import (
     real_leaves,
     square_zeros,
 )
-from fdnn.optim.moments import bias_correction, root
-from fdnn.optim.part import Hyper, Notes, Part
+from fdnn.optim.core.moments import bias_correction, root
+from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["scale_by_soap", "soap"]

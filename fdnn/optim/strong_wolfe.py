@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fdnn.optim.branch import either
+from fdnn.optim.core.branch import either
 
 __all__ = ["Point", "Search", "advance", "begin", "best"]
 

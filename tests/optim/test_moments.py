@@ -1,4 +1,4 @@
-"""`fdnn.optim.moments`: values and derivatives, at the edges too."""
+"""`fdnn.optim.core.moments`: values and derivatives, at the edges too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.func import grad
 
-from fdnn.optim.moments import bias_correction, root
+from fdnn.optim.core.moments import bias_correction, root
 
 
 @given(beta=st.floats(0, 1, exclude_max=True), count=st.integers(0, 10_000))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check
-from fdnn.optim.part import Hyper, Notes, Part
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check
+from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["scale_by_trust_ratio"]

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check
-from fdnn.optim.leafwise import leafwise
-from fdnn.optim.part import Hyper, Notes, Part
-from fdnn.optim.shapewise import all_but_first, shapewise, unit_norm
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check
+from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.part import Hyper, Notes, Part
+from fdnn.optim.core.shapewise import all_but_first, shapewise, unit_norm
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = [

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check
-from fdnn.optim.constraints import land
-from fdnn.optim.groups import masked
-from fdnn.optim.leafwise import leafwise, unpack
-from fdnn.optim.part import Hyper, Notes, Part, sequence
+from fdnn.optim.blocks.constraints import land
+from fdnn.optim.blocks.groups import masked
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check
+from fdnn.optim.core.leafwise import leafwise, unpack
+from fdnn.optim.core.part import Hyper, Notes, Part, sequence
 from fdnn.types import GradientTransformation, ScalarOrSchedule, Tree, Where
 
 __all__ = ["add_l1", "proximal_l1"]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fdnn.optim.chain import OptState
-from fdnn.optim.torch_groups import SLOTS, groups_of, kept, numbers_of, set_group
+from fdnn.optim.core.chain import OptState
+from fdnn.optim.interop.torch_groups import SLOTS, groups_of, kept, numbers_of, set_group
 from fdnn.types import GradientTransformation, Params
 
 __all__ = ["from_torch", "to_torch"]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.chain import Chain, OptState, _in_use, chain, with_extra_args
-from fdnn.optim.part import Hyper, Notes, Part, narrow
+from fdnn.optim.core.chain import Chain, OptState, _in_use, chain, with_extra_args
+from fdnn.optim.core.part import Hyper, Notes, Part, narrow
 from fdnn.types import GradientTransformation, ScalarOrSchedule, Tree
 
 __all__ = ["inject_hyperparams"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from fdnn.optim.chain import Chain, add
-from fdnn.optim.part import narrow
+from fdnn.optim.core.chain import Chain, add
+from fdnn.optim.core.part import narrow
 from fdnn.types import GradientTransformation, Params, Tree
 
 __all__ = ["apply_updates", "step"]

@@ -13,7 +13,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from fdnn.optim.check import check
+from fdnn.optim.core.check import check
 from fdnn.types import Scalar
 
 __all__ = [

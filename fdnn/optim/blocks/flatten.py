@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.leafwise import unpack
-from fdnn.optim.part import Hyper, Notes, narrow, sequence, widen
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.leafwise import unpack
+from fdnn.optim.core.part import Hyper, Notes, narrow, sequence, widen
 from fdnn.types import GradientTransformation, Tree
 
 __all__ = ["flatten"]

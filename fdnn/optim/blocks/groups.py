@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fdnn import tree
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.leafwise import leafwise, unpack
-from fdnn.optim.part import Hyper, Notes, Part, sequence
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.leafwise import leafwise, unpack
+from fdnn.optim.core.part import Hyper, Notes, Part, sequence
 from fdnn.types import GradientTransformation, Tree, Where
 
 __all__ = ["freeze", "masked", "names_by_type", "partition", "set_to_zero"]

@@ -1,7 +1,7 @@
 """What an optimizer is made of: parts, each one idea, and several of them in a row.
 
 A *part* (momentum, weight decay, clipping) has named hyperparameters, named slots and two
-functions that know nothing of counting or schedules. `fdnn.optim.chain` owns the rest.
+functions that know nothing of counting or schedules. `fdnn.optim.core.chain` owns the rest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.leafwise import Leaves, pack, runs_plainly, unpack
+from fdnn.optim.core.leafwise import Leaves, pack, runs_plainly, unpack
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["Hyper", "Part", "narrow", "scalar_like", "sequence", "widen"]
@@ -44,7 +44,7 @@ class Part(NamedTuple):
             precision widened to float32 and complex numbers as pairs of reals (the last
             dimension), and what it returns is brought back to the stored form.
         elementwise: whether `update` treats all elements of all leaves alike, by nothing but
-            `leafwise`. It may then be handed all leaves as one (`fdnn.optim.leafwise.Leaves`).
+            `leafwise`. It may then be handed all leaves as one (`fdnn.optim.core.leafwise.Leaves`).
         is_step: whether what it returns is a step (what is added to parameters), and no longer a
             gradient or a direction: a learning rate has been at work.
     """

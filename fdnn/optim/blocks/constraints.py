@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check
-from fdnn.optim.groups import masked
-from fdnn.optim.part import Hyper, Notes, Part
-from fdnn.optim.projections import projection_non_negative, shrink
-from fdnn.optim.shapewise import all_but_first
+from fdnn.optim.blocks.groups import masked
+from fdnn.optim.blocks.projections import projection_non_negative, shrink
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check
+from fdnn.optim.core.part import Hyper, Notes, Part
+from fdnn.optim.core.shapewise import all_but_first
 from fdnn.types import ScalarOrSchedule, Tree, Where
 
 __all__ = ["keep_params_nonnegative", "land", "max_norm", "project"]

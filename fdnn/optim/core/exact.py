@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.part import scalar_like
+from fdnn.optim.core.part import scalar_like
 from fdnn.types import Tree
 
 __all__ = ["exact_copy", "exact_count", "exact_halves", "exact_values", "moved"]

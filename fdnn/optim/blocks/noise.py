@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from fdnn import random, tree
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check
-from fdnn.optim.part import Hyper, Notes, Part, widen
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check
+from fdnn.optim.core.part import Hyper, Notes, Part, widen
 from fdnn.types import Key, ScalarOrSchedule, Tree
 
 __all__ = ["add_noise"]

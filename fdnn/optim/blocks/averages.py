@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fdnn.optim.apply import apply_updates
-from fdnn.optim.chain import Chain, OptState, chain
-from fdnn.optim.check import check
-from fdnn.optim.exact import exact_copy
-from fdnn.optim.leafwise import leafwise
-from fdnn.optim.moments import bias_correction
-from fdnn.optim.part import Hyper, Notes, Part, narrow
+from fdnn.optim.core.apply import apply_updates
+from fdnn.optim.core.chain import Chain, OptState, chain
+from fdnn.optim.core.check import check
+from fdnn.optim.core.exact import exact_copy
+from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.moments import bias_correction
+from fdnn.optim.core.part import Hyper, Notes, Part, narrow
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["averaged_params", "ema_params", "swa"]

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check
-from fdnn.optim.leafwise import leafwise
-from fdnn.optim.part import Hyper, Notes, Part
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check
+from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
 __all__ = ["maximize", "scale_by_learning_rate"]

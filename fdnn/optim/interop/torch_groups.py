@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fdnn.optim.chain import OptState
+from fdnn.optim.core.chain import OptState
 from fdnn.types import Params
 
 __all__ = ["SLOTS", "groups_of", "kept", "numbers_of", "set_group"]

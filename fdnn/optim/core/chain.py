@@ -1,6 +1,6 @@
 """The state that every optimizer has, and `chain`, which makes one optimizer of several parts.
 
-Parts (`fdnn.optim.part`) know nothing of counting or schedules. `chain` owns the rest: the one
+Parts (`fdnn.optim.core.part`) know nothing of counting or schedules. `chain` owns the rest: the one
 step counter, the hyperparameters as tensors in the state, and the names. Every optimizer of fdnn
 is a chain of parts, so every state looks the same.
 """
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.leafwise import Leaves, leafwise, pack, unpack
-from fdnn.optim.part import Hyper, Notes, Part, narrow, scalar_like, sequence, widen
+from fdnn.optim.core.leafwise import Leaves, leafwise, pack, unpack
+from fdnn.optim.core.part import Hyper, Notes, Part, narrow, scalar_like, sequence, widen
 from fdnn.types import GradientTransformation, ScalarOrSchedule, Tree
 
 __all__ = ["Chain", "OptState", "chain", "diagnostics", "set_hyperparams", "with_extra_args"]

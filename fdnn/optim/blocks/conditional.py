@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.branch import either
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.part import Hyper, Notes, Part
+from fdnn.optim.core.branch import either
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import GradientTransformation, Tree
 
 __all__ = ["apply_if_finite", "conditionally_transform", "skip_not_finite"]

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.branch import either
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.exact import exact_copy
-from fdnn.optim.leafwise import leafwise
-from fdnn.optim.part import Hyper, Notes, Part, narrow
+from fdnn.optim.core.branch import either
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.exact import exact_copy
+from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.part import Hyper, Notes, Part, narrow
 from fdnn.types import GradientTransformation, ScalarOrSchedule, Tree
 
 __all__ = ["multi_steps"]

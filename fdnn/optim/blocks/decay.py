@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from fdnn.optim.chain import Chain, chain
-from fdnn.optim.check import check
-from fdnn.optim.groups import masked
-from fdnn.optim.leafwise import leafwise
-from fdnn.optim.part import Hyper, Notes, Part
+from fdnn.optim.blocks.groups import masked
+from fdnn.optim.core.chain import Chain, chain
+from fdnn.optim.core.check import check
+from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree, Where
 
 __all__ = ["add_decayed_weights"]

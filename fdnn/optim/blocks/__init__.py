@@ -1,0 +1,1 @@
+"""Building blocks: what stands before, behind and around optimizers in a chain."""

@@ -1,0 +1,1 @@
+"""To torch.optim and back, and the signature of TorchOpt."""
