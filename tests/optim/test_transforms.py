@@ -330,4 +330,10 @@ def test_compiled_equals_eager(names: list[str], batched: bool) -> None:
         after_one_step, state = start(TRANSFORMS[name], params, grads[:1])
         inputs[name] = (after_one_step, grads[1], state)
     compiled = torch.compile(fn, fullgraph=True, dynamic=False)
-    assert_close(compiled(inputs), fn(inputs))
+    after = fn(inputs)
+    assert_close(compiled(inputs), after)
+    later = {
+        name: (params, grads[2 % len(grads)], state) for name, (params, state) in after.items()
+    }
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        assert_close(compiled(later), fn(later))
