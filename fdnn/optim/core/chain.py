@@ -291,7 +291,7 @@ def _opaque(transform: GradientTransformation) -> Part:
 
 def _refuse_sparse(grads: Tree) -> None:
     """Raise if a gradient is not dense: arithmetic on it would be wrong or slow."""
-    if all(x.layout is torch.strided for x in tree.columns(grads)[0]):
+    if {x.layout for x in tree.columns(grads)[0]} <= {torch.strided}:
         return
     sparse = {
         path: str(x.layout)

@@ -68,7 +68,9 @@ def pack(leaves: list[Tensor]) -> Leaves | None:
     """Make one `Leaves` of two leaves or more of one dtype and device; of others, none."""
     if len(leaves) < 2:
         return None
-    is_uniform = len({x.dtype for x in leaves}) == 1 and len({x.device for x in leaves}) == 1
+    is_uniform = len({x.dtype for x in leaves}) == 1 and (
+        all([x.is_cpu for x in leaves]) or len({x.device for x in leaves}) == 1
+    )
     return Leaves(leaves) if is_uniform else None
 
 

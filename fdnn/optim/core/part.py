@@ -94,7 +94,8 @@ def sequence(name: str, parts: tuple[Part, ...]) -> Part:
         stored: Tree,
         **extra: Any,
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        plainly = runs_plainly()
+        # Once for all parts that can take it: None where it cannot be had.
+        all_params = _packed([params]) if runs_plainly() else None
         left: dict[str, Tree] = {}
         said: Notes = {}
         for part, own_hyper, own_slots, own_notes in named:
@@ -105,15 +106,15 @@ def sequence(name: str, parts: tuple[Part, ...]) -> Part:
                 updates = narrow(unpack(updates, stored), stored)
                 whole, given = None if params is None else stored, own
             else:
-                given = {name: widen(slot) for name, slot in own.items()}
-                packed = (
-                    plainly and part.elementwise and _packed([updates, params, *given.values()])
-                )
-                if packed:
-                    updates, whole, *slots = packed
-                    given = dict(zip(given, slots, strict=True))
+                packed = None
+                if part.elementwise and all_params:
+                    packed = _packed([updates, *own.values()])
+                if packed and all_params:
+                    (whole,), (updates, *slots) = all_params, packed
+                    given = dict(zip(own, slots, strict=True))
                 else:
                     updates = unpack(updates, stored)
+                    given = {name: widen(slot) for name, slot in own.items()}
             updates, new, found = part.update(
                 updates, given, whole, values, count, stored=stored, **extra
             )
@@ -139,13 +140,16 @@ def sequence(name: str, parts: tuple[Part, ...]) -> Part:
 
 
 def _packed(trees: list[Any]) -> list[Any] | None:
-    """Make one `Leaves` of each tree (None stays), if that can be done with all."""
-    packed = [
-        each if each is None or isinstance(each, Leaves) else pack(tree.columns(each)[0])
-        for each in trees
-    ]
-    missing = [each for each, made in zip(trees, packed, strict=True) if made is None]
-    return packed if all(each is None for each in missing) else None
+    """Make one `Leaves` of each tree (None stays), widened, if that can be done with all."""
+    packed = []
+    for each in trees:
+        made = each if isinstance(each, Leaves) or each is None else pack(tree.columns(each)[0])
+        if made is not None and made.dtype not in _WIDE:
+            made = pack(tree.columns(widen(each))[0])
+        if made is None and each is not None:
+            return None
+        packed.append(made)
+    return packed
 
 
 def scalar_like(leaves: Tree, value: float) -> Tensor:
