@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import maybe_current_level
 
 from fdnn import optim, random, tree
 from fdnn.model import Model
+from fdnn.optim.core.branch import can_see
 from fdnn.train.batches import arguments
 from fdnn.train.state import TrainState
 from fdnn.types import Buffers, GradientTransformation, Key, Params
@@ -155,8 +155,7 @@ def value_and_grad(
     def gradient(params: Params, *args: Any) -> tuple[tuple[Tensor, Any], Params]:
         # Autograd's tape costs half of what a functorch level does, but only outside of all
         # transforms can it be used.
-        outermost = not torch.compiler.is_compiling() and maybe_current_level() is None
-        eager = outermost and not differentiable
+        eager = can_see() and not differentiable
         return taped(params, *args) if eager else transformed(params, *args)
 
     return gradient

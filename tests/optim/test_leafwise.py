@@ -27,6 +27,7 @@ FORMULAS: dict[str, Callable[..., Any]] = {
     "multiply": lambda x, y: x * y * 2 * SCALAR,
     "scalar first": lambda x, y: SCALAR * x + 3 * y,
     "divide": lambda x, y: x / y / 3 / SCALAR,
+    "divide by zero": lambda x, y: (x * 2) / 0 + y.abs() / torch.tensor(0.0, dtype=torch.float64),
     "divide a number": lambda x, y: 1.0 / x + SCALAR / x,
     "factors of both": lambda x, y: (x * 0.3) * (y * 0.5) + (x * 0.2) / (y * 4),
     "weighted mean": lambda x, y: x * 0.9 + y * (1 - 0.9),

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import maybe_current_level
 from torch.autograd import forward_ad
 
 from fdnn import tree
+from fdnn.optim.core.branch import can_see
 from fdnn.types import Tree
 
 __all__ = ["Leaves", "leafwise", "pack", "runs_plainly", "unpack"]
@@ -56,12 +56,7 @@ def leafwise(fn: Callable[..., Any], first: Tree, *rest: Tree) -> Tree:
 
 def runs_plainly() -> bool:
     """Tell whether nothing but values is wanted: no transform, no compiler, no gradient."""
-    return (
-        not torch.compiler.is_compiling()
-        and not torch.is_grad_enabled()
-        and maybe_current_level() is None
-        and forward_ad._current_level < 0
-    )
+    return can_see() and not torch.is_grad_enabled() and forward_ad._current_level < 0
 
 
 def pack(leaves: list[Tensor]) -> Leaves | None:
@@ -146,12 +141,13 @@ class Leaves:
 
     def __truediv__(self, other: Any) -> Leaves:
         number = _number(other)
-        if number is not None:
+        if number:  # Python refuses to divide by zero, tensors do not
             return Leaves(self._tensors, self._factor / number)
         if isinstance(other, Leaves):
             quotient = torch._foreach_div(self._tensors, other._tensors)
             return Leaves(quotient, self._factor / other._factor)
-        return Leaves(torch._foreach_div(self._tensors, other), self._factor)
+        divisor = other if number is None else number
+        return Leaves(torch._foreach_div(self._tensors, divisor), self._factor)
 
     def __rtruediv__(self, other: Any) -> Leaves:
         return _each(operator.truediv, other, self)
