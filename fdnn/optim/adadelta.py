@@ -8,11 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.blocks.decay import add_decayed_weights
-from fdnn.optim.blocks.learning_rate import maximize as turn_around
-from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.blocks.descent import descent
 from fdnn.optim.core.chain import Chain, chain
-from fdnn.optim.core.check import check, is_zero
+from fdnn.optim.core.check import check
 from fdnn.optim.core.leafwise import leafwise
 from fdnn.optim.core.moments import root
 from fdnn.optim.core.part import Hyper, Notes, Part
@@ -102,9 +100,4 @@ def adadelta(
     References:
         Zeiler (2012), "ADADELTA: an adaptive learning rate method". It has no learning rate.
     """
-    return chain(
-        *([turn_around()] if maximize else []),
-        *([] if is_zero(weight_decay) else [add_decayed_weights(weight_decay)]),
-        scale_by_adadelta(rho, eps),
-        scale_by_learning_rate(lr),
-    )
+    return descent(scale_by_adadelta(rho, eps), lr, weight_decay, maximize=maximize)

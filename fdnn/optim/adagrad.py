@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.blocks.decay import add_decayed_weights
-from fdnn.optim.blocks.learning_rate import maximize as turn_around
-from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.blocks.descent import descent
 from fdnn.optim.core.chain import Chain, chain
-from fdnn.optim.core.check import check, is_zero
+from fdnn.optim.core.check import check
 from fdnn.optim.core.leafwise import leafwise
 from fdnn.optim.core.moments import root
 from fdnn.optim.core.part import Hyper, Notes, Part
@@ -128,9 +126,9 @@ def adagrad(
         Duchi, Hazan, Singer (2011), "Adaptive subgradient methods for online learning and
         stochastic optimization".
     """
-    return chain(
-        *([turn_around()] if maximize else []),
-        *([] if is_zero(weight_decay) else [add_decayed_weights(weight_decay)]),
+    return descent(
         scale_by_adagrad(lr_decay, initial_accumulator_value, eps),
-        scale_by_learning_rate(lr),
+        lr,
+        weight_decay,
+        maximize=maximize,
     )

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.blocks.decay import add_decayed_weights
-from fdnn.optim.blocks.learning_rate import maximize as turn_around
-from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.blocks.descent import descent
 from fdnn.optim.core.chain import Chain, chain
-from fdnn.optim.core.check import check, is_zero
+from fdnn.optim.core.check import check
 from fdnn.optim.core.leafwise import leafwise
 from fdnn.optim.core.moments import bias_correction, root
 from fdnn.optim.core.part import Hyper, Notes, Part
@@ -116,11 +114,10 @@ def adam(
     References:
         Kingma, Ba (2015), "Adam: a method for stochastic optimization".
     """
-    decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay)]
-    return chain(
-        *([turn_around()] if maximize else []),
-        *([] if decoupled_weight_decay else decay),
+    return descent(
         scale_by_adam(betas, eps, amsgrad),
-        *(decay if decoupled_weight_decay else []),
-        scale_by_learning_rate(lr),
+        lr,
+        weight_decay,
+        decoupled_weight_decay=decoupled_weight_decay,
+        maximize=maximize,
     )

@@ -10,11 +10,9 @@ from torch import Tensor
 
 from fdnn import tree
 from fdnn.optim.adam import Betas
-from fdnn.optim.blocks.decay import add_decayed_weights
-from fdnn.optim.blocks.learning_rate import maximize as turn_around
-from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.blocks.descent import descent
 from fdnn.optim.core.chain import Chain, chain
-from fdnn.optim.core.check import check, is_zero
+from fdnn.optim.core.check import check
 from fdnn.optim.core.leafwise import leafwise
 from fdnn.optim.core.moments import bias_correction
 from fdnn.optim.core.part import Hyper, Notes, Part
@@ -101,9 +99,4 @@ def adamax(
     References:
         Kingma, Ba (2015), "Adam: a method for stochastic optimization".
     """
-    return chain(
-        *([turn_around()] if maximize else []),
-        *([] if is_zero(weight_decay) else [add_decayed_weights(weight_decay)]),
-        scale_by_adamax(betas, eps),
-        scale_by_learning_rate(lr),
-    )
+    return descent(scale_by_adamax(betas, eps), lr, weight_decay, maximize=maximize)

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.blocks.decay import add_decayed_weights
-from fdnn.optim.blocks.learning_rate import maximize as turn_around
-from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.blocks.descent import descent
 from fdnn.optim.core.chain import Chain, chain
-from fdnn.optim.core.check import check, is_zero
+from fdnn.optim.core.check import check
 from fdnn.optim.core.exact import exact_count
 from fdnn.optim.core.leafwise import leafwise
 from fdnn.optim.core.moments import bias_correction, root
@@ -157,11 +155,12 @@ def ademamix(
     References:
         Pagliardini, Ablin, Grangier (2024), "The AdEMAMix optimizer: better, faster, older".
     """
-    return chain(
-        *([turn_around()] if maximize else []),
+    return descent(
         scale_by_ademamix(betas, alpha, eps, alpha_warmup, beta3_warmup),
-        *([] if is_zero(weight_decay) else [add_decayed_weights(weight_decay)]),
-        scale_by_learning_rate(lr),
+        lr,
+        weight_decay,
+        decoupled_weight_decay=True,
+        maximize=maximize,
     )
 
 

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from fdnn import tree
 from fdnn.optim.adam import Betas
-from fdnn.optim.blocks.decay import add_decayed_weights
-from fdnn.optim.blocks.learning_rate import maximize as turn_around
-from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.blocks.descent import descent
 from fdnn.optim.core.chain import Chain, chain
-from fdnn.optim.core.check import check, is_zero
+from fdnn.optim.core.check import check
 from fdnn.optim.core.leafwise import leafwise
 from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
@@ -98,9 +96,6 @@ def lion(
         Chen et al. (2023), "Symbolic discovery of optimization algorithms". The default of
         `weight_decay` is the authors' 0; optax's is 1e-3.
     """
-    return chain(
-        *([turn_around()] if maximize else []),
-        scale_by_lion(betas),
-        *([] if is_zero(weight_decay) else [add_decayed_weights(weight_decay)]),
-        scale_by_learning_rate(lr),
+    return descent(
+        scale_by_lion(betas), lr, weight_decay, decoupled_weight_decay=True, maximize=maximize
     )

@@ -10,11 +10,9 @@ from torch import Tensor
 
 from fdnn import tree
 from fdnn.optim.adam import Betas
-from fdnn.optim.blocks.decay import add_decayed_weights
-from fdnn.optim.blocks.learning_rate import maximize as turn_around
-from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.blocks.descent import descent
 from fdnn.optim.core.chain import Chain, chain
-from fdnn.optim.core.check import check, is_zero
+from fdnn.optim.core.check import check
 from fdnn.optim.core.leafwise import leafwise
 from fdnn.optim.core.moments import bias_correction, root
 from fdnn.optim.core.part import Hyper, Notes, Part
@@ -117,11 +115,10 @@ def radam(
         Liu, Jiang, He, Chen, Liu, Gao, Han (2020), "On the variance of the adaptive learning rate
         and beyond".
     """
-    decay = [] if is_zero(weight_decay) else [add_decayed_weights(weight_decay)]
-    return chain(
-        *([turn_around()] if maximize else []),
-        *([] if decoupled_weight_decay else decay),
+    return descent(
         scale_by_radam(betas, eps),
-        *(decay if decoupled_weight_decay else []),
-        scale_by_learning_rate(lr),
+        lr,
+        weight_decay,
+        decoupled_weight_decay=decoupled_weight_decay,
+        maximize=maximize,
     )

@@ -8,9 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.blocks.decay import add_decayed_weights
-from fdnn.optim.blocks.learning_rate import maximize as turn_around
-from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.blocks.descent import descent
 from fdnn.optim.core.chain import Chain, chain
 from fdnn.optim.core.check import check, is_zero
 from fdnn.optim.core.leafwise import leafwise
@@ -124,9 +122,6 @@ def rmsprop(
     References:
         Tieleman, Hinton (2012), "Lecture 6.5: RMSProp", Neural networks for machine learning.
     """
-    return chain(
-        *([turn_around()] if maximize else []),
-        *([] if is_zero(weight_decay) else [add_decayed_weights(weight_decay)]),
-        scale_by_rmsprop(alpha, eps, momentum, centered),
-        scale_by_learning_rate(lr),
+    return descent(
+        scale_by_rmsprop(alpha, eps, momentum, centered), lr, weight_decay, maximize=maximize
     )

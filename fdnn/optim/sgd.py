@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.blocks.decay import add_decayed_weights
-from fdnn.optim.blocks.learning_rate import maximize as turn_around
-from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
+from fdnn.optim.blocks.descent import descent
 from fdnn.optim.core.chain import Chain, chain
 from fdnn.optim.core.check import check, is_zero
 from fdnn.optim.core.leafwise import leafwise
@@ -111,11 +109,6 @@ def sgd(
         Robbins, Monro (1951), "A stochastic approximation method". For momentum see
         `scale_by_momentum`.
     """
-    parts: list[Chain] = []
-    if maximize:
-        parts.append(turn_around())
-    if not is_zero(weight_decay):
-        parts.append(add_decayed_weights(weight_decay))
-    if nesterov or not is_zero(momentum):
-        parts.append(scale_by_momentum(momentum, dampening, nesterov))
-    return chain(*parts, scale_by_learning_rate(lr))
+    moves = nesterov or not is_zero(momentum)
+    direction = scale_by_momentum(momentum, dampening, nesterov) if moves else chain()
+    return descent(direction, lr, weight_decay, maximize=maximize)
