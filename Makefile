@@ -39,7 +39,7 @@ examples: $(VENV)/has-everything ## Run every example the short way; results go 
 	@set -e; for script in $(wildcard examples/[a-z]*.py); do echo "== $$script"; \
 		$(BIN)/python $$script --fast --out out/$$(basename $$script .py); done
 
-bench: $(VENV)/has-everything ## Run the benchmarks, or one (BENCH=benchmarks/random.py)
+bench: $(VENV)/has-everything ## Run the benchmarks, or one (BENCH=benchmarks/draws.py)
 	@set -e; for script in $(BENCH); do echo "== $$script"; $(BIN)/python $$script; done
 
 clean: ## Remove what make made, the environment too

@@ -16,7 +16,10 @@ from fdnn import random
 from fdnn.initializers import torch_default
 from fdnn.types import Buffers, Initializer, Key, Params
 
-__all__ = ["Plan", "draw", "fresh_buffers", "plan"]
+__all__ = ["NEW_STATISTICS", "Plan", "draw", "fresh_buffers", "plan"]
+
+NEW_STATISTICS = {"running_mean": 0, "running_var": 1, "num_batches_tracked": 0}
+"""What the running statistics of a new layer hold."""
 
 
 class Reset(NamedTuple):
@@ -124,7 +127,7 @@ def fresh_buffers(key: Key, module: nn.Module, own: Buffers) -> Buffers:
     for path, layer in module.named_modules():
         if not hasattr(layer, "reset_running_stats"):
             continue
-        for name, value in (("running_mean", 0), ("running_var", 1), ("num_batches_tracked", 0)):
+        for name, value in NEW_STATISTICS.items():
             full = f"{path}.{name}" if path else name
             if full in fresh:
                 fresh[full].fill_(value)

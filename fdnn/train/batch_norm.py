@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from fdnn import random
 from fdnn.model import Model
+from fdnn.model.initialize import NEW_STATISTICS
 from fdnn.train.batches import arguments, is_tensors
 from fdnn.types import Buffers, Key, Params
 
 __all__ = ["reestimate_batch_norm"]
-
-_STARTS = {"running_mean": 0, "running_var": 1, "num_batches_tracked": 0}
 
 
 @torch.no_grad()
@@ -74,7 +73,7 @@ def reestimate_batch_norm(
     buffers, averaging = dict(buffers), dataclasses.replace(model, _train=module)
     for path, layer in layers.items():
         layer.register_forward_pre_hook(_Averaging())
-        for name, start in _STARTS.items():
+        for name, start in NEW_STATISTICS.items():
             full = f"{path}.{name}" if path else name
             buffers[full] = torch.full_like(buffers[full], start)
     if not layers:
