@@ -176,8 +176,6 @@ def adafactor(
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        if params is None:
-            raise ValueError("`params` must be given to `update`: steps are relative to their size")
         lr, decay = hyper["lr"], hyper["lr"] * hyper["weight_decay"]
         relative = torch.minimum(lr, torch.rsqrt((count + 1).to(lr.dtype)))
 
@@ -190,7 +188,14 @@ def adafactor(
     return chain(
         *([turn_around()] if maximize else []),
         scale_by_adafactor(beta2_decay, eps[0], d),
-        Part("relative_step", lambda params: {}, update, hyperparams, is_step=True),
+        Part(
+            "relative_step",
+            lambda params: {},
+            update,
+            hyperparams,
+            is_step=True,
+            needs_params="steps are relative to their size",
+        ),
     )
 
 

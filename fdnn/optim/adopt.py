@@ -161,11 +161,16 @@ def _decay_after_the_first(weight_decay: ScalarOrSchedule) -> Chain:
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        if params is None:
-            raise ValueError("`params` must be given to `update`: weight decay needs them")
         factor = torch.where(count == 0, 0.0, hyper["weight_decay"])
         return leafwise(lambda u, p: u + p * factor, updates, params), {}, {}
 
     return chain(
-        Part("decay", lambda params: {}, update, {"weight_decay": weight_decay}, elementwise=True)
+        Part(
+            "decay",
+            lambda params: {},
+            update,
+            {"weight_decay": weight_decay},
+            elementwise=True,
+            needs_params="weight decay needs them",
+        )
     )

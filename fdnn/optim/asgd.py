@@ -75,8 +75,6 @@ def scale_by_asgd(
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        if params is None:
-            raise ValueError("`params` must be given to `update`: ASGD averages them")
         lr, lambd, mu, t = hyper["lr"], hyper["lambd"], slots["mu"], count + 1
         eta = torch.where(count == 0, lr, slots["eta"])
         steps = leafwise(lambda g, p: (p * lambd + g) * -eta, updates, params)
@@ -89,7 +87,17 @@ def scale_by_asgd(
 
     hyperparams = {"lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0}
     slots = ("eta", "mu", "ax")
-    return chain(Part("asgd", init, update, hyperparams, slots=slots, is_step=True))
+    return chain(
+        Part(
+            "asgd",
+            init,
+            update,
+            hyperparams,
+            slots=slots,
+            is_step=True,
+            needs_params="ASGD averages them",
+        )
+    )
 
 
 def asgd(

@@ -104,8 +104,6 @@ def lbfgs(
         stored: Tree,
         **extra: Any,
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        if params is None:
-            raise ValueError("`params` must be given to `update`: `lbfgs` starts from them")
         value_and_grad = extra_argument(extra, "value_and_grad", "lbfgs")
         x, unravel = tree.ravel(params)
 
@@ -140,5 +138,6 @@ def lbfgs(
         slots=Memory._fields,
         diagnostics=("iterations", "evaluations"),
         is_step=True,
+        needs_params="`lbfgs` starts from them",
     )
     return chain(part)

@@ -82,8 +82,6 @@ def lookahead(
         stored: Tree,
         **extra: Any,
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        if params is None:
-            raise ValueError("`params` must be given to `update`: `lookahead` interpolates them")
         steps, state = inner.update(updates, slots["inner"], params, **extra)
         share = hyper["slow_step_size"]
         # Rounded, so that arithmetic on a sweep's stacked periods cannot miss every step.
@@ -106,5 +104,6 @@ def lookahead(
             slots=("slow_params", "inner"),
             as_is=True,
             is_step=True,
+            needs_params="`lookahead` interpolates them",
         )
     )

@@ -79,8 +79,6 @@ def sam(
         stored: Tree,
         **extra: Any,
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        if params is None:
-            raise ValueError("`params` must be given to `update`: `sam` moves away from them")
         value_and_grad = extra_argument(extra, "value_and_grad", "sam")
         gradient, place = widen(updates), widen(params)
         norm = tree.global_norm(gradient)
@@ -104,5 +102,6 @@ def sam(
         diagnostics=("grad_norm",),
         as_is=True,
         is_step=any(part.is_step for part in inner.parts),
+        needs_params="`sam` moves away from them",
     )
     return chain(part)

@@ -111,8 +111,6 @@ def schedule_free(
         stored: Tree,
         **extra: Any,
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        if params is None:
-            raise ValueError("`params` must be given to `update`: `schedule_free` moves them")
         y, z = exact_values(params, slots["y"]), slots["z"]
         steps, state = inner.update(updates, slots["inner"], y, **extra)
 
@@ -146,6 +144,7 @@ def schedule_free(
             slots=_SLOTS,
             diagnostics=("scheduled_lr",),
             as_is=True,
+            needs_params="`schedule_free` moves them",
             is_step=True,
         )
     )

@@ -207,8 +207,6 @@ def soap(
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        if params is None:
-            raise ValueError("`params` must be given to `update`: weight decay needs them")
         lr = hyper["lr"]
         decay = torch.where(count == 0, 0.0, lr * hyper["weight_decay"])
         return leafwise(lambda d, p: d * (-lr) * (1 - decay) - p * decay, updates, params), {}, {}
@@ -230,6 +228,7 @@ def soap(
             {"lr": lr, "weight_decay": weight_decay},
             is_step=True,
             elementwise=True,
+            needs_params="weight decay needs them",
         ),
     )
 

@@ -166,8 +166,6 @@ def _average(
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        if params is None:
-            raise ValueError(f"`params` must be given to `update`: `{name}` averages them")
         share, old = weight(hyper, count), slots[_SLOT]
         average = leafwise(
             lambda a, p: a * (1 - share) + p.to(a.dtype) * share,
@@ -176,4 +174,12 @@ def _average(
         )
         return updates, {_SLOT: narrow(average, old)}, {}
 
-    return Part(name, init, update, hyperparams, slots=(_SLOT,), as_is=True)
+    return Part(
+        name,
+        init,
+        update,
+        hyperparams,
+        slots=(_SLOT,),
+        as_is=True,
+        needs_params=f"`{name}` averages them",
+    )

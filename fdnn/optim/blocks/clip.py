@@ -211,8 +211,6 @@ def adaptive_grad_clip(clipping: ScalarOrSchedule, eps: ScalarOrSchedule = 1e-3)
         stored: Tree,
         **_: Any,
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        if params is None:
-            raise ValueError("`params` must be given to `update`: clipping compares with them")
 
         def clipped(g: Tensor, p: Tensor) -> Tensor:
             is_one = sum(size != 1 for size in g.shape) < 2
@@ -225,7 +223,15 @@ def adaptive_grad_clip(clipping: ScalarOrSchedule, eps: ScalarOrSchedule = 1e-3)
         return shapewise(clipped, stored, updates, params), {}, {}
 
     hyperparams: dict[str, ScalarOrSchedule] = {"clipping": clipping, "eps": eps}
-    return chain(Part("clip", lambda params: {}, update, hyperparams))
+    return chain(
+        Part(
+            "clip",
+            lambda params: {},
+            update,
+            hyperparams,
+            needs_params="clipping compares with them",
+        )
+    )
 
 
 def _between(updates: Tree, low: Tensor, high: Tensor) -> Tree:

@@ -19,9 +19,12 @@ from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.optim.core.shapewise import all_but_first
 from fdnn.types import ScalarOrSchedule, Tree, Where
 
-__all__ = ["keep_params_nonnegative", "land", "max_norm", "project"]
+__all__ = ["STAYING", "keep_params_nonnegative", "land", "max_norm", "project"]
 
 _EPS = 1e-7  # as torch.renorm adds to the norm
+
+STAYING = "they are to stay in a set"
+"""Why the parts that use `land` need the parameters."""
 
 
 def project(
@@ -157,7 +160,14 @@ def max_norm(
         units = sum(each.numel() for each in moved)
         return updates, {}, {"max_norm_moved": total / max(units, 1)}
 
-    part = Part("max_norm", init, update, {"max_norm": max_norm}, diagnostics=("max_norm_moved",))
+    part = Part(
+        "max_norm",
+        init,
+        update,
+        {"max_norm": max_norm},
+        diagnostics=("max_norm_moved",),
+        needs_params=STAYING,
+    )
     return masked(chain(part), (lambda path, leaf: leaf.ndim > 1) if where is None else where)
 
 
@@ -171,16 +181,11 @@ def land(end: Callable[[Tensor], Tensor], updates: Tree, params: Tree, stored: T
         params: the parameters, widened.
         stored: the parameters.
 
-    Raises:
-        ValueError: `params` is None.
-
     Example:
         >>> zero, one = torch.zeros(2), torch.tensor([1.0, -1.0])
         >>> land(torch.relu, one, zero, zero)
         tensor([1., 0.])
     """
-    if params is None:
-        raise ValueError("`params` must be given to `update`: they are to stay in a set")
 
     def changed(p: Tensor, u: Tensor) -> Tensor:
         step = torch.view_as_complex(u) if p.is_complex() else u
@@ -216,7 +221,7 @@ def _last(
     ) -> tuple[Tree, dict[str, Tree], Notes]:
         return land(lambda x: end(x, hyper), updates, params, stored), {}, {}
 
-    tx = chain(Part(name, lambda params: {}, update, hyperparams))
+    tx = chain(Part(name, lambda params: {}, update, hyperparams, needs_params=STAYING))
     return tx if where is None else masked(tx, where)
 
 

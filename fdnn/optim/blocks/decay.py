@@ -59,12 +59,17 @@ def add_decayed_weights(weight_decay: ScalarOrSchedule = 0.0, mask: Where | None
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        if params is None:
-            raise ValueError("`params` must be given to `update`: weight decay needs them")
         factor = hyper["weight_decay"]
         return leafwise(lambda u, p: u + p * factor, updates, params), {}, {}
 
     tx = chain(
-        Part("decay", lambda params: {}, update, {"weight_decay": weight_decay}, elementwise=True)
+        Part(
+            "decay",
+            lambda params: {},
+            update,
+            {"weight_decay": weight_decay},
+            elementwise=True,
+            needs_params="weight decay needs them",
+        )
     )
     return tx if mask is None else masked(tx, mask)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fdnn.optim.blocks.constraints import land
+from fdnn.optim.blocks.constraints import STAYING, land
 from fdnn.optim.blocks.groups import masked
 from fdnn.optim.core.chain import Chain, chain
 from fdnn.optim.core.check import check
@@ -50,12 +50,19 @@ def add_l1(l1: ScalarOrSchedule, mask: Where | None = None) -> Chain:
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        if params is None:
-            raise ValueError("`params` must be given to `update`: the penalty depends on them")
         factor = hyper["l1"]
         return leafwise(lambda u, p: u + torch.sign(p) * factor, updates, params), {}, {}
 
-    tx = chain(Part("l1", lambda params: {}, update, {"l1": l1}, elementwise=True))
+    tx = chain(
+        Part(
+            "l1",
+            lambda params: {},
+            update,
+            {"l1": l1},
+            elementwise=True,
+            needs_params="the penalty depends on them",
+        )
+    )
     return tx if mask is None else masked(tx, mask)
 
 
@@ -146,7 +153,12 @@ def proximal_l1(
         return updates, left, said
 
     return chain(
-        steps._replace(update=update, hyperparams={**steps.hyperparams, "l1": l1}, is_step=True)
+        steps._replace(
+            update=update,
+            hyperparams={**steps.hyperparams, "l1": l1},
+            is_step=True,
+            needs_params=STAYING,
+        )
     )
 
 

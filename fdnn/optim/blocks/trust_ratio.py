@@ -56,8 +56,6 @@ def scale_by_trust_ratio(
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        if params is None:
-            raise ValueError("`params` must be given to `update`: the trust ratio needs them")
 
         def length(x: Tensor) -> Tensor:
             return torch.maximum(torch.linalg.vector_norm(x), hyper["min_norm"])
@@ -73,4 +71,12 @@ def scale_by_trust_ratio(
         return tree.map(scaled, updates, params), {}, {}
 
     hyperparams = {"min_norm": min_norm, "trust_coefficient": trust_coefficient, "eps": eps}
-    return chain(Part("trust_ratio", lambda params: {}, update, hyperparams))
+    return chain(
+        Part(
+            "trust_ratio",
+            lambda params: {},
+            update,
+            hyperparams,
+            needs_params="the trust ratio needs them",
+        )
+    )

@@ -47,6 +47,7 @@ class Part(NamedTuple):
             `leafwise`. It may then be handed all leaves as one (`fdnn.optim.core.leafwise.Leaves`).
         is_step: whether what it returns is a step (what is added to parameters), and no longer a
             gradient or a direction: a learning rate has been at work.
+        needs_params: why `update` cannot do without the parameters, for the error; empty if it can.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Part(NamedTuple):
     as_is: bool = False
     elementwise: bool = False
     is_step: bool = False
+    needs_params: str = ""
 
 
 def sequence(name: str, parts: tuple[Part, ...]) -> Part:
@@ -99,6 +101,8 @@ def sequence(name: str, parts: tuple[Part, ...]) -> Part:
         left: dict[str, Tree] = {}
         said: Notes = {}
         for part, own_hyper, own_slots, own_notes in named:
+            if part.needs_params and params is None:
+                raise ValueError(f"`params` must be given to `update`: {part.needs_params}")
             values = {name: hyper[full] for name, full in own_hyper.items()}
             own = {name: state[full] for name, full in own_slots.items()}
             whole = params
