@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, vmap
+from torch._dynamo import eval_frame
 from torch._inductor import cpp_builder, exc
 
 from fdnn import jit, tree
@@ -77,6 +80,82 @@ def test_compiles_vmap_and_new_shapes() -> None:
 def test_functions_of_one_code_do_not_share_a_limit() -> None:
     for i in range(12):
         assert jit(lambda x, i=i: x + i)(torch.zeros(())) == i
+
+
+def test_the_second_call_goes_past_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(callback: Any) -> Any:
+        if callback not in (None, False):  # these only switch torch.compile off
+            raise AssertionError("torch.compile was asked")
+        return callback
+
+    step = jit(advance, donate_argnums=0)
+    state, _ = step(start(), torch.ones(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(eval_frame, "_callback_from_stance", refuse)
+        state, total = step(state, torch.ones(3))
+    assert state["a"].tolist() == [2.0, 3.0, 4.0]
+    assert total == 6
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([torch.float32, torch.float64]), st.integers(0, 3), st.booleans())
+    )
+)
+def test_every_kind_of_input_gets_code_of_its_own(kinds: list[Any]) -> None:
+    double = jit(lambda x, grow: {"y": x * 2, "z": x} if grow else {"y": x + 1})
+    for dtype, size, grow in kinds:
+        x = torch.arange(size, dtype=dtype)
+        found = double(x, grow)
+        assert set(found) == ({"y", "z"} if grow else {"y"})
+        assert found["y"].dtype == dtype
+        assert found["y"].tolist() == (x * 2 if grow else x + 1).tolist()
+
+
+factor = 2.0
+
+
+def test_what_a_function_closes_over_may_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    offset, scale = torch.zeros(2), 1.0
+    function = jit(lambda x: (x * scale + offset) * factor)
+    for _ in range(2):
+        assert function(torch.ones(2)).tolist() == [2.0, 2.0]
+    offset = torch.ones(2)
+    assert function(torch.ones(2)).tolist() == [4.0, 4.0]
+    scale = 3.0
+    assert function(torch.ones(2)).tolist() == [8.0, 8.0]
+    monkeypatch.setitem(globals(), "factor", 10.0)
+    assert function(torch.ones(2)).tolist() == [40.0, 40.0]
+
+
+def test_gradients_flow_when_they_are_wanted() -> None:
+    square = jit(lambda x: (x**2).sum())
+    x = torch.arange(3.0, requires_grad=True)
+    for _ in range(2):
+        with torch.no_grad():
+            assert not square(x).requires_grad
+        assert torch.autograd.grad(square(x), x)[0].tolist() == [0.0, 2.0, 4.0]
+
+
+def test_inside_another_it_is_part_of_its_graph() -> None:
+    inner = jit(lambda x: x * 2)
+    outer = jit(lambda x: inner(x) + inner(x + 1))
+    for _ in range(2):
+        assert inner(torch.ones(2)).tolist() == [2.0, 2.0]
+        assert outer(torch.ones(2)).tolist() == [6.0, 6.0]
+
+
+def test_it_heeds_torchs_stance_and_reset() -> None:
+    def traced(x: Tensor) -> Tensor:
+        return x + 1 if torch.compiler.is_compiling() else x
+
+    function = jit(traced)
+    for _ in range(2):
+        assert function(torch.zeros(())) == 1
+        with torch.compiler.set_stance("force_eager"):
+            assert function(torch.zeros(())) == 0
+        torch.compiler.reset()
 
 
 def test_a_graph_break_is_an_error() -> None:
