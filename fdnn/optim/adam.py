@@ -64,7 +64,7 @@ def scale_by_adam(
     ) -> tuple[Tree, dict[str, Tree], Notes]:
         beta1, beta2, eps = hyper["beta1"], hyper["beta2"], hyper["eps"]
         correction1 = bias_correction(beta1, count)
-        correction2_root = torch.sqrt(bias_correction(beta2, count))
+        correction2_root = bias_correction(beta2, count) ** 0.5
         m = leafwise(lambda m, g: m * beta1 + g * (1 - beta1), slots["exp_avg"], updates)
         v = leafwise(lambda v, g: v * beta2 + g * g * (1 - beta2), slots["exp_avg_sq"], updates)
         left = {"exp_avg": m, "exp_avg_sq": v}

@@ -89,7 +89,7 @@ def scale_by_ademamix(
         beta1, beta2, beta3 = hyper["beta1"], hyper["beta2"], hyper["beta3"]
         alpha, eps = hyper["alpha"], hyper["eps"]
         correction1 = bias_correction(beta1, count)
-        correction2_root = torch.sqrt(bias_correction(beta2, count))
+        correction2_root = bias_correction(beta2, count) ** 0.5
         m = leafwise(lambda m, g: m * beta1 + g * (1 - beta1), slots["exp_avg_fast"], updates)
         s = leafwise(lambda s, g: s * beta3 + g * (1 - beta3), slots["exp_avg_slow"], updates)
         v = leafwise(lambda v, g: v * beta2 + g * g * (1 - beta2), slots["exp_avg_sq"], updates)

@@ -17,7 +17,7 @@ from fdnn.optim.core.chain import Chain, chain
 from fdnn.optim.core.check import check, is_zero
 from fdnn.optim.core.exact import exact_count
 from fdnn.optim.core.leafwise import leafwise
-from fdnn.optim.core.moments import root
+from fdnn.optim.core.moments import root, where
 from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
@@ -77,18 +77,13 @@ def scale_by_adopt(
     ) -> tuple[Tree, dict[str, Tree], Notes]:
         beta1, beta2, eps = hyper["beta1"], hyper["beta2"], hyper["eps"]
         is_first = count == 0
-        kept = torch.where(is_first, 0.0, beta2)
-        fresh = torch.where(is_first, 0.0, 1 - beta1)
+        kept = where(is_first, 0.0, beta2)
+        fresh = where(is_first, 0.0, 1 - beta1)
         m, v = slots["exp_avg"], slots["exp_avg_sq"]
-        normed = leafwise(lambda g, v: g / torch.maximum(root(v), eps.to(v.dtype)), updates, v)
+        normed = leafwise(lambda g, v: g / torch.clamp(root(v), min=eps), updates, v)
         if clip_value is not None:
             bound = hyper["clip_value"]
-
-            def clipped(n: Tensor) -> Tensor:
-                c = bound.to(n.dtype)
-                return torch.minimum(torch.maximum(n, -c), c)
-
-            normed = leafwise(clipped, normed)
+            normed = leafwise(lambda n: torch.clamp(n, -bound, bound), normed)
         m = leafwise(lambda m, n: m * beta1 + n * fresh, m, normed)
         v = leafwise(lambda v, g: v * kept + g * g * (1 - kept), v, updates)
         return m, {"exp_avg": m, "exp_avg_sq": v}, {}
@@ -161,7 +156,7 @@ def _decay_after_the_first(weight_decay: ScalarOrSchedule) -> Chain:
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        factor = torch.where(count == 0, 0.0, hyper["weight_decay"])
+        factor = where(count == 0, 0.0, hyper["weight_decay"])
         return leafwise(lambda u, p: u + p * factor, updates, params), {}, {}
 
     return chain(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fdnn import tree
@@ -14,7 +13,7 @@ from fdnn.optim.blocks.descent import descent
 from fdnn.optim.core.chain import Chain, chain
 from fdnn.optim.core.check import check
 from fdnn.optim.core.leafwise import leafwise
-from fdnn.optim.core.moments import bias_correction, root
+from fdnn.optim.core.moments import bias_correction, root, where
 from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
@@ -64,12 +63,11 @@ def scale_by_radam(betas: Betas = (0.9, 0.999), eps: ScalarOrSchedule = 1e-8) ->
         rho = rho_inf - 2 * (count + 1) * power / correction2
         trusted = rho > 5
         # Any values above 4 do where they are not used, so that the root has a derivative.
-        rho, rho_inf = torch.where(trusted, rho, 6.0), torch.where(trusted, rho_inf, 6.0)
-        rectifier = torch.sqrt(
-            (rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)
-        )
-        scaled = torch.where(trusted, rectifier * torch.sqrt(correction2) / correction1, 0.0)
-        plain = torch.where(trusted, 0.0, 1 / correction1)
+        rho, rho_inf = where(trusted, rho, 6.0), where(trusted, rho_inf, 6.0)
+        of_rho = (rho - 4) * (rho - 2) * rho_inf
+        rectifier = (of_rho / ((rho_inf - 4) * (rho_inf - 2) * rho)) ** 0.5
+        scaled = where(trusted, rectifier * correction2**0.5 / correction1, 0.0)
+        plain = where(trusted, 0.0, 1 / correction1)
         m = leafwise(lambda m, g: m * beta1 + g * (1 - beta1), slots["exp_avg"], updates)
         v = leafwise(lambda v, g: v * beta2 + g * g * (1 - beta2), slots["exp_avg_sq"], updates)
         direction = leafwise(lambda m, v: m * plain + m * scaled / (root(v) + eps), m, v)

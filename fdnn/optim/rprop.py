@@ -14,6 +14,7 @@ from fdnn.optim.blocks.learning_rate import maximize as turn_around
 from fdnn.optim.core.chain import Chain, chain
 from fdnn.optim.core.check import check
 from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.moments import where
 from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
@@ -71,7 +72,7 @@ def scale_by_rprop(
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        first = torch.where(count == 0, hyper["lr"], 0.0)
+        first = where(count == 0, hyper["lr"], 0.0)
         minus, plus = hyper["eta_minus"], hyper["eta_plus"]
         low, high = hyper["step_size_min"], hyper["step_size_max"]
         # Of signs, since the product of two small gradients would underflow.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fdnn import tree
@@ -82,7 +81,7 @@ def _scale_by_rms(beta2: ScalarOrSchedule, eps: ScalarOrSchedule) -> Part:
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
         beta2, eps = hyper["beta2"], hyper["eps"]
-        correction_root = torch.sqrt(bias_correction(beta2, count))
+        correction_root = bias_correction(beta2, count) ** 0.5
         v = leafwise(lambda v, g: v * beta2 + g * g * (1 - beta2), slots["exp_avg_sq"], updates)
         direction = leafwise(lambda g, v: g / (root(v) / correction_root + eps), updates, v)
         return direction, {"exp_avg_sq": v}, {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fdnn import tree
@@ -13,6 +12,7 @@ from fdnn.optim.blocks.descent import descent
 from fdnn.optim.core.chain import Chain, chain
 from fdnn.optim.core.check import check, is_zero
 from fdnn.optim.core.leafwise import leafwise
+from fdnn.optim.core.moments import where
 from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
@@ -64,7 +64,7 @@ def scale_by_momentum(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
         mu = hyper["momentum"]
-        fresh = torch.where(count == 0, 1.0, 1 - hyper["dampening"])
+        fresh = where(count == 0, 1.0, 1 - hyper["dampening"])
         buffer = leafwise(lambda b, g: b * mu + g * fresh, slots["momentum_buffer"], updates)
         direction = leafwise(lambda g, b: g + b * mu, updates, buffer) if nesterov else buffer
         return direction, {"momentum_buffer": buffer}, {}

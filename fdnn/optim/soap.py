@@ -25,7 +25,7 @@ from fdnn.optim.core.modes import (
     real_leaves,
     square_zeros,
 )
-from fdnn.optim.core.moments import bias_correction, root
+from fdnn.optim.core.moments import bias_correction, root, where
 from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
@@ -208,7 +208,7 @@ def soap(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
         lr = hyper["lr"]
-        decay = torch.where(count == 0, 0.0, lr * hyper["weight_decay"])
+        decay = where(count == 0, 0.0, lr * hyper["weight_decay"])
         return leafwise(lambda d, p: d * (-lr) * (1 - decay) - p * decay, updates, params), {}, {}
 
     return chain(

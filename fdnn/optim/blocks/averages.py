@@ -62,7 +62,8 @@ def ema_params(decay: ScalarOrSchedule = 0.999, debias: bool = False) -> Chain:
     def weight(hyper: Hyper, count: Tensor) -> Tensor:
         fresh = 1 - hyper["decay"]
         if debias:
-            return fresh / bias_correction(hyper["decay"], count)
+            corrected: Tensor = fresh / bias_correction(hyper["decay"], count)
+            return corrected
         return torch.where(count == 0, 1.0, fresh)
 
     return chain(_average("ema_params", weight, {"decay": decay}))

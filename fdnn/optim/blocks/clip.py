@@ -235,6 +235,4 @@ def adaptive_grad_clip(clipping: ScalarOrSchedule, eps: ScalarOrSchedule = 1e-3)
 
 
 def _between(updates: Tree, low: Tensor, high: Tensor) -> Tree:
-    return leafwise(
-        lambda u: torch.minimum(torch.maximum(u, low.to(u.dtype)), high.to(u.dtype)), updates
-    )
+    return leafwise(lambda u: torch.clamp(u, low, high), updates)

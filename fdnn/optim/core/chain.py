@@ -15,8 +15,18 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.core.leafwise import Leaves, leafwise, pack, unpack
-from fdnn.optim.core.part import Hyper, Notes, Part, narrow, scalar_like, sequence, widen
+from fdnn.optim.core.leafwise import Leaves, leafwise, pack, runs_plainly, unpack
+from fdnn.optim.core.part import (
+    WIDE,
+    Hyper,
+    Notes,
+    Part,
+    gather,
+    narrow,
+    scalar_like,
+    sequence,
+    widen,
+)
 from fdnn.types import GradientTransformation, ScalarOrSchedule, Tree
 
 __all__ = ["Chain", "OptState", "chain", "diagnostics", "set_hyperparams", "with_extra_args"]
@@ -62,9 +72,11 @@ class Update:
         self, params: Tree, grads: Tree, state: OptState, extra: dict[str, Any]
     ) -> tuple[Tree, OptState]:
         """Update, and add to the parameters."""
-        updates, state = self._advance(grads, state, params, params, extra)
-        own = pack(tree.columns(params)[0]) if isinstance(updates, Leaves) else None
-        if own is not None and own.dtype == updates.dtype:
+        own = pack(tree.columns(params)[0]) if runs_plainly() else None
+        if own is None or own.dtype not in WIDE:
+            own = params
+        updates, state = self._advance(grads, state, own, params, extra)
+        if isinstance(own, Leaves) and isinstance(updates, Leaves) and own.dtype == updates.dtype:
             return unpack(own + updates, params), state
         return add(params, narrow(unpack(updates, params), params)), state
 
@@ -81,8 +93,15 @@ class Update:
             name: _in_use(value, state.hyperparams[name], state.count)
             for name, value in self._whole.hyperparams.items()
         }
+        own = gather(params)
         updates, slots, notes = self._whole.update(
-            widen(grads), state.slots, widen(params), hyper, state.count, stored=stored, **extra
+            widen(grads) if own is None else gather(grads) or widen(grads),
+            state.slots,
+            widen(params) if own is None else own,
+            hyper,
+            state.count,
+            stored=stored,
+            **extra,
         )
         return updates, OptState(state.count + 1, hyper, slots, notes)
 

@@ -22,7 +22,7 @@ from fdnn import tree
 from fdnn.optim.core.branch import can_see
 from fdnn.types import Tree
 
-__all__ = ["Leaves", "leafwise", "pack", "runs_plainly", "unpack"]
+__all__ = ["Leaves", "leafwise", "number", "pack", "runs_plainly", "unpack"]
 
 
 def leafwise(fn: Callable[..., Any], first: Tree, *rest: Tree) -> Tree:
@@ -94,10 +94,16 @@ class Leaves:
     def tensors(self) -> Any:
         """The leaves, multiplied."""
         if self._factor != 1.0:
-            # By a tensor, since by a number the kernels take twice as long.
-            factor = torch.tensor(self._factor, dtype=self.dtype, device=self._tensors[0].device)
-            self._tensors, self._factor = torch._foreach_mul(self._tensors, factor), 1.0
+            self._tensors, self._factor = self._multiplied(), 1.0
         return self._tensors
+
+    def _multiplied(self) -> Any:
+        """New tensors, multiplied."""
+        return torch._foreach_mul(self._tensors, self._scalar(self._factor))
+
+    def _scalar(self, value: float) -> Tensor:
+        """A number as a tensor, since with a number the kernels take twice as long."""
+        return torch.tensor(value, dtype=self.dtype, device=self._tensors[0].device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -129,9 +135,9 @@ class Leaves:
         return functools.partial(_each, method, self)
 
     def __mul__(self, other: Any) -> Leaves:
-        number = _number(other)
-        if number is not None:
-            return Leaves(self._tensors, self._factor * number)
+        other = number(other)
+        if isinstance(other, int | float):
+            return Leaves(self._tensors, self._factor * other)
         if isinstance(other, Leaves):
             product = torch._foreach_mul(self._tensors, other._tensors)
             return Leaves(product, self._factor * other._factor)
@@ -140,14 +146,13 @@ class Leaves:
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> Leaves:
-        number = _number(other)
-        if number:  # Python refuses to divide by zero, tensors do not
-            return Leaves(self._tensors, self._factor / number)
+        other = number(other)
+        if isinstance(other, int | float) and other:  # Python refuses to divide by zero
+            return Leaves(self._tensors, self._factor / other)
         if isinstance(other, Leaves):
             quotient = torch._foreach_div(self._tensors, other._tensors)
             return Leaves(quotient, self._factor / other._factor)
-        divisor = other if number is None else number
-        return Leaves(torch._foreach_div(self._tensors, divisor), self._factor)
+        return Leaves(torch._foreach_div(self._tensors, other), self._factor)
 
     def __rtruediv__(self, other: Any) -> Leaves:
         return _each(operator.truediv, other, self)
@@ -157,10 +162,14 @@ class Leaves:
             if self._factor != 1.0 and self._factor + other._factor == 1.0:  # a weighted mean
                 mean = torch._foreach_lerp(self._tensors, other._tensors, other._factor)
                 return Leaves(mean)
-            return Leaves(torch._foreach_add(self.tensors, other._tensors, alpha=other._factor))
-        number = _number(other)
-        if number is not None:
-            other = torch.tensor(number, dtype=self.dtype, device=self._tensors[0].device)
+            if self._factor != 1.0:
+                total = self._multiplied()
+                torch._foreach_add_(total, other._tensors, alpha=other._factor)
+                return Leaves(total)
+            return Leaves(torch._foreach_add(self._tensors, other._tensors, alpha=other._factor))
+        other = number(other)
+        if isinstance(other, int | float):
+            other = self._scalar(other)
         return Leaves(torch._foreach_add(self.tensors, [other] * len(self._tensors)))
 
     __radd__ = __add__
@@ -231,9 +240,6 @@ def _each(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Leaves:
     return Leaves([x.to(dtype) for x in made])  # a 0-d tensor promotes the 0-d leaves alone
 
 
-def _number(value: Any) -> float | None:
-    """The Python number that a factor is, if it can be had without waiting for a device."""
-    if isinstance(value, Tensor) and value.ndim == 0 and value.device.type == "cpu":
-        number: float = value.item()
-        return number
-    return value if isinstance(value, int | float) else None
+def number(value: Any) -> Any:
+    """The Python number that a scalar is, if it can be had without waiting for a device."""
+    return value.item() if isinstance(value, Tensor) and value.ndim == 0 and value.is_cpu else value

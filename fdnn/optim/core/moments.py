@@ -1,14 +1,20 @@
-"""What the optimizers with running moments share."""
+"""What the optimizers with running moments share.
+
+Scalars (hyperparameters, counts) are 0-d tensors or, where all leaves are updated at once, Python
+numbers; the functions here take either.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["bias_correction", "root"]
+__all__ = ["bias_correction", "root", "where"]
 
 
-def bias_correction(beta: Tensor, count: Tensor) -> Tensor:
+def bias_correction(beta: Any, count: Any) -> Any:
     r"""Return $1 - \beta^t$, the total weight of the $t$ terms of a running mean from zero.
 
     Written with a logarithm, which the compiler computes once and shares among the leaves; a
@@ -22,6 +28,8 @@ def bias_correction(beta: Tensor, count: Tensor) -> Tensor:
         >>> bias_correction(torch.tensor(0.5), torch.tensor(1))
         tensor(0.7500)
     """
+    if not isinstance(beta, Tensor):
+        return 1 - beta ** (count + 1)
     tiny = torch.finfo(beta.dtype).tiny  # beta = 0 has its value and its derivative too
     return 1 - torch.exp((count + 1) * torch.log(beta + tiny))
 
@@ -34,3 +42,15 @@ def root(moment: Tensor) -> Tensor:
         tensor([1.0842e-19, 2.0000e+00])
     """
     return torch.sqrt(moment + torch.finfo(moment.dtype).tiny)
+
+
+def where(condition: Any, this: Any, other: Any) -> Any:
+    """Return one of two scalars, as `torch.where` does.
+
+    Example:
+        >>> where(2 > 1, 0.5, 0.0), where(torch.tensor(False), 0.5, 0.0)
+        (0.5, tensor(0.))
+    """
+    if isinstance(condition, Tensor):
+        return torch.where(condition, this, other)
+    return this if condition else other

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.optim.core.leafwise import Leaves, pack, runs_plainly, unpack
+from fdnn.optim.core.leafwise import Leaves, number, pack, runs_plainly, unpack
 from fdnn.types import ScalarOrSchedule, Tree
 
-__all__ = ["Hyper", "Part", "narrow", "scalar_like", "sequence", "widen"]
+__all__ = ["WIDE", "Hyper", "Part", "gather", "narrow", "scalar_like", "sequence", "widen"]
 
 Hyper = dict[str, Tensor]
 """The hyperparameters in use, as 0-d tensors by name."""
@@ -44,7 +44,9 @@ class Part(NamedTuple):
             precision widened to float32 and complex numbers as pairs of reals (the last
             dimension), and what it returns is brought back to the stored form.
         elementwise: whether `update` treats all elements of all leaves alike, by nothing but
-            `leafwise`. It may then be handed all leaves as one (`fdnn.optim.core.leafwise.Leaves`).
+            `leafwise`. It may then be handed all leaves as one (`fdnn.optim.core.leafwise.Leaves`),
+            and with them the hyperparameters and the count as Python numbers, so that arithmetic on
+            these must be operators and the functions of `fdnn.optim.core.moments`.
         is_step: whether what it returns is a step (what is added to parameters), and no longer a
             gradient or a direction: a learning rate has been at work.
         needs_params: why `update` cannot do without the parameters, for the error; empty if it can.
@@ -96,36 +98,25 @@ def sequence(name: str, parts: tuple[Part, ...]) -> Part:
         stored: Tree,
         **extra: Any,
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        # Once for all parts that can take it: None where it cannot be had.
-        all_params = _packed([params]) if runs_plainly() else None
+        whole = gather(params)
+        at_once = runs_plainly() if params is None else whole is not None
+        numbers = {full: number(value) for full, value in hyper.items()} if at_once else {}
         left: dict[str, Tree] = {}
         said: Notes = {}
+        extra["stored"] = stored
         for part, own_hyper, own_slots, own_notes in named:
             if part.needs_params and params is None:
                 raise ValueError(f"`params` must be given to `update`: {part.needs_params}")
-            values = {name: hyper[full] for name, full in own_hyper.items()}
             own = {name: state[full] for name, full in own_slots.items()}
-            whole = params
-            if part.as_is:
-                updates = narrow(unpack(updates, stored), stored)
-                whole, given = None if params is None else stored, own
-            else:
-                packed = None
-                if part.elementwise and all_params:
-                    packed = _packed([updates, *own.values()])
-                if packed and all_params:
-                    (whole,), (updates, *slots) = all_params, packed
-                    given = dict(zip(own, slots, strict=True))
-                else:
-                    updates = unpack(updates, stored)
-                    given = {name: widen(slot) for name, slot in own.items()}
-            updates, new, found = part.update(
-                updates, given, whole, values, count, stored=stored, **extra
-            )
-            if part.as_is:
-                updates = widen(updates)
-            else:
-                new = {name: narrow(unpack(new[name], slot), slot) for name, slot in own.items()}
+            result = None
+            if at_once and part.elementwise:
+                values = {name: numbers[full] for name, full in own_hyper.items()}
+                result = _all_at_once(part, updates, own, whole, values, number(count), extra)
+            if result is None:
+                values = {name: hyper[full] for name, full in own_hyper.items()}
+                run = _as_stored if part.as_is else _widened
+                result = run(part, unpack(updates, stored), own, params, values, count, extra)
+            updates, new, found = result
             left.update({full: new[name] for name, full in own_slots.items()})
             said.update({full: found[name].float() for name, full in own_notes.items()})
         return updates, left, said
@@ -143,17 +134,76 @@ def sequence(name: str, parts: tuple[Part, ...]) -> Part:
     )
 
 
-def _packed(trees: list[Any]) -> list[Any] | None:
-    """Make one `Leaves` of each tree (None stays), widened, if that can be done with all."""
-    packed = []
-    for each in trees:
-        made = each if isinstance(each, Leaves) or each is None else pack(tree.columns(each)[0])
-        if made is not None and made.dtype not in _WIDE:
-            made = pack(tree.columns(widen(each))[0])
-        if made is None and each is not None:
-            return None
-        packed.append(made)
-    return packed
+Result = tuple[Any, dict[str, Tree], Notes]
+
+
+def _all_at_once(
+    part: Part,
+    updates: Any,
+    slots: dict[str, Tree],
+    params: Any,
+    hyper: dict[str, Any],
+    count: Any,
+    extra: dict[str, Any],
+) -> Result | None:
+    """Update all leaves as one, by numbers; None if they cannot be one."""
+    packed = [gather(each) for each in (updates, *slots.values())]
+    if not all(packed):
+        return None
+    given = dict(zip(slots, packed[1:], strict=True))
+    updates, new, found = part.update(packed[0], given, params, hyper, count, **extra)
+    return updates, {name: _settled(new[name], slot) for name, slot in slots.items()}, found
+
+
+def _as_stored(
+    part: Part,
+    updates: Tree,
+    slots: dict[str, Tree],
+    params: Any,
+    hyper: Hyper,
+    count: Tensor,
+    extra: dict[str, Any],
+) -> Result:
+    """Update leaves as they are stored."""
+    stored = extra["stored"]
+    own = None if params is None else stored
+    updates, new, found = part.update(narrow(updates, stored), slots, own, hyper, count, **extra)
+    return widen(updates), new, found
+
+
+def _widened(
+    part: Part,
+    updates: Tree,
+    slots: dict[str, Tree],
+    params: Any,
+    hyper: Hyper,
+    count: Tensor,
+    extra: dict[str, Any],
+) -> Result:
+    """Update leaves in the form that is computed with."""
+    given = {name: widen(slot) for name, slot in slots.items()}
+    own = unpack(params, extra["stored"])
+    updates, new, found = part.update(updates, given, own, hyper, count, **extra)
+    return updates, {name: _settled(new[name], slot) for name, slot in slots.items()}, found
+
+
+def _settled(new: Any, slot: Tree) -> Tree:
+    """Bring a new slot to the form of the old one."""
+    if isinstance(new, Leaves):
+        old = tree.columns(slot)[0]
+        if {x.dtype for x in new.tensors} == {x.dtype for x in old}:
+            return tree.refill(slot, new.tensors)
+    return narrow(unpack(new, slot), slot)
+
+
+def gather(leaves: Any) -> Leaves | None:
+    """Make one `Leaves` of a tree, widened, if nothing but values is wanted and it can be done."""
+    if isinstance(leaves, Leaves) or leaves is None or not runs_plainly():
+        return leaves if isinstance(leaves, Leaves) else None
+    made = pack(tree.columns(leaves)[0])
+    if made is None or made.dtype in WIDE:
+        return made
+    return pack(tree.columns(widen(leaves))[0])
 
 
 def scalar_like(leaves: Tree, value: float) -> Tensor:
@@ -175,7 +225,7 @@ def widen(leaves: Tree) -> Tree:
             return torch.view_as_real(x.resolve_conj())
         return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
-    if {x.dtype for x in tree.columns(leaves)[0]} <= _WIDE:
+    if {x.dtype for x in tree.columns(leaves)[0]} <= WIDE:
         return leaves
     return tree.map(widened, leaves)
 
@@ -194,7 +244,8 @@ def narrow(leaves: Tree, stored: Tree) -> Tree:
     return tree.map(narrowed, stored, leaves)
 
 
-_WIDE = {torch.float64, torch.float32, torch.int64, torch.int32, torch.bool}
+WIDE = {torch.float64, torch.float32, torch.int64, torch.int32, torch.bool}
+"""The dtypes that are computed with as they are."""
 
 
 def _distinct(parts: tuple[Part, ...]) -> tuple[Part, ...]:
