@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.optim.lbfgs import _strong_wolfe  # the search that ours must repeat
 
-from fdnn import functionalize, optim, random, train, tree
+from fdnn import functionalize, jit, optim, random, train, tree
 from fdnn.optim.strong_wolfe import advance, begin, best
 from fdnn.types import Params
 
@@ -354,6 +354,8 @@ class TestTransforms:
         assert len(alone[2][:, 0].unique()) > 2
         assert_close(found, alone, rtol=1e-6, atol=1e-8)
 
+    # torch 2.13 lowers `clamp` by a function that it deprecates itself.
+    @pytest.mark.filterwarnings("ignore:`torch._prims_common.check`:FutureWarning")
     def test_compiled_search(self) -> None:
         tx = optim.lbfgs(5.0, max_iter=2, max_eval=3, history_size=2, line_search_fn="strong_wolfe")
         starts = {"x": torch.stack([draw(4, seed=seed) for seed in (1, 2, 3)])}
@@ -370,8 +372,7 @@ class TestTransforms:
 
         wanted = tree.stack([run({"x": x}) for x in starts["x"]])
         assert wanted[1].slots["func_evals"].tolist() != [1, 1, 1]
-        compiled = torch.compile(vmap(run), fullgraph=True, dynamic=False, backend="aot_eager")
-        assert_close(compiled(starts), wanted, rtol=1e-10, atol=1e-12)
+        assert_close(jit(vmap(run))(starts), wanted, rtol=1e-10, atol=1e-12)
 
     @pytest.mark.parametrize("search", [None, "strong_wolfe"])
     def test_derivatives(self, search: Any) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import grad, vmap
 
-from fdnn import optim, tree
+from fdnn import jit, optim, tree
 from fdnn.types import GradientTransformation, Params
 
 MAKERS: dict[str, Callable[[], GradientTransformation]] = {
@@ -146,6 +146,21 @@ def test_eagerly_decomposes_only_when_due(
         found.append(dict(counts))
         counts.update(dict.fromkeys(calls, 0))
     assert {name: [each[name] for each in found] for name in calls} == calls
+
+
+@pytest.mark.parametrize("name", ["shampoo", "soap"])
+def test_compiled_lanes_are_eager_runs(name: str) -> None:
+    tx = getattr(optim, name)(lr=0.1)
+    params = {"w": normal(0, 2, 4, 3), "b": normal(1, 2, 3)}
+
+    def run(advance: Any) -> Any:
+        moved, state = params, vmap(tx.init)(params)
+        for _ in range(3):
+            moved, state = advance(moved, state)
+        return moved, state
+
+    advance = vmap(lambda params, state: optim.step(tx, params, params, state))
+    assert_close(run(jit(advance)), run(advance), rtol=1e-9, atol=1e-12)
 
 
 class TestAdafactor:
