@@ -354,8 +354,6 @@ class TestTransforms:
         assert len(alone[2][:, 0].unique()) > 2
         assert_close(found, alone, rtol=1e-6, atol=1e-8)
 
-    # torch 2.13 lowers `clamp` by a function that it deprecates itself.
-    @pytest.mark.filterwarnings("ignore:`torch._prims_common.check`:FutureWarning")
     def test_compiled_search(self) -> None:
         tx = optim.lbfgs(5.0, max_iter=2, max_eval=3, history_size=2, line_search_fn="strong_wolfe")
         starts = {"x": torch.stack([draw(4, seed=seed) for seed in (1, 2, 3)])}
