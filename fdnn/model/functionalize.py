@@ -46,7 +46,9 @@ class Model:
         """Draw fresh parameters, and buffers as a new module has them.
 
         Every parameter has a key of its own, derived from `key` and its name. Without further
-        arguments each layer is drawn from torch's own default distribution for its type.
+        arguments each layer is drawn from torch's own default distribution for its type, or by
+        what a module says of itself: an attribute `initializers`, a dict from names of its
+        parameters (dotted for those of its children) to initializers.
 
         Args:
             key: a key; vmap over a stack of keys gives a stack of parameters.

@@ -61,7 +61,8 @@ def plan(module: nn.Module) -> dict[str, Plan]:
     defaults: dict[str, Initializer] = {}
     # From the leaves up, so that a layer's word about its children (attention's zero bias) wins.
     for path, owner in reversed(list(module.named_modules())):
-        for name, initializer in torch_default(owner).items():
+        own = getattr(owner, "initializers", {})  # what a module says of itself
+        for name, initializer in {**torch_default(owner), **own}.items():
             defaults[f"{path}.{name}" if path else name] = initializer
     resets: dict[str, Reset] = {}
     plans = {}

@@ -357,3 +357,21 @@ def test_tied_parameter_is_drawn_once() -> None:
     assert list(params) == ["0.weight"]
     alone, _ = functionalize(nn.Sequential(nn.Embedding(7, 4))).init(KEY)
     assert torch.equal(params["0.weight"], alone["0.weight"])
+
+
+def test_a_module_says_how_it_is_drawn() -> None:
+    class Twos(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(2, 3), nn.Linear(3, 2)
+            self.initializers = {
+                "first.weight": initializers.constant(2.0),
+                "second.bias": initializers.zeros,
+            }
+
+    params, _ = functionalize(nn.Sequential(Twos(), nn.Linear(2, 2))).init(KEY)
+    assert (params["0.first.weight"] == 2).all()
+    assert (params["0.second.bias"] == 0).all()
+    assert (params["0.first.bias"] != 0).all()
+    params, _ = functionalize(Twos()).init(KEY, weight=initializers.ones)
+    assert (params["first.weight"] == 1).all()

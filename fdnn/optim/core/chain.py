@@ -23,6 +23,7 @@ from fdnn.optim.core.part import (
     Part,
     gather,
     narrow,
+    pack_wide,
     scalar_like,
     sequence,
     widen,
@@ -88,14 +89,16 @@ class Update:
         stored: Tree,
         extra: dict[str, Any],
     ) -> tuple[Any, OptState]:
-        _refuse_sparse(grads)
+        row = tree.columns(grads)[0]
+        _refuse_sparse(grads, row)
         hyper = {
             name: _in_use(value, state.hyperparams[name], state.count)
             for name, value in self._whole.hyperparams.items()
         }
         own = gather(params)
+        packed = None if own is None else pack_wide(row)
         updates, slots, notes = self._whole.update(
-            widen(grads) if own is None else gather(grads) or widen(grads),
+            widen(grads) if packed is None else packed,
             state.slots,
             widen(params) if own is None else own,
             hyper,
@@ -308,9 +311,9 @@ def _opaque(transform: GradientTransformation) -> Part:
     )
 
 
-def _refuse_sparse(grads: Tree) -> None:
+def _refuse_sparse(grads: Tree, row: list[Tensor]) -> None:
     """Raise if a gradient is not dense: arithmetic on it would be wrong or slow."""
-    if {x.layout for x in tree.columns(grads)[0]} <= {torch.strided}:
+    if {x.layout for x in row} <= {torch.strided}:
         return
     sparse = {
         path: str(x.layout)

@@ -18,7 +18,17 @@ from fdnn import tree
 from fdnn.optim.core.leafwise import Leaves, number, pack, runs_plainly, unpack
 from fdnn.types import ScalarOrSchedule, Tree
 
-__all__ = ["WIDE", "Hyper", "Part", "gather", "narrow", "scalar_like", "sequence", "widen"]
+__all__ = [
+    "WIDE",
+    "Hyper",
+    "Part",
+    "gather",
+    "narrow",
+    "pack_wide",
+    "scalar_like",
+    "sequence",
+    "widen",
+]
 
 Hyper = dict[str, Tensor]
 """The hyperparameters in use, as 0-d tensors by name."""
@@ -147,12 +157,14 @@ def _all_at_once(
     extra: dict[str, Any],
 ) -> Result | None:
     """Update all leaves as one, by numbers; None if they cannot be one."""
-    packed = [gather(each) for each in (updates, *slots.values())]
-    if not all(packed):
+    updates = gather(updates)
+    rows = {name: tree.columns(slot)[0] for name, slot in slots.items()}
+    given = {name: pack_wide(row) for name, row in rows.items()}
+    if updates is None or None in given.values():
         return None
-    given = dict(zip(slots, packed[1:], strict=True))
-    updates, new, found = part.update(packed[0], given, params, hyper, count, **extra)
-    return updates, {name: _settled(new[name], slot) for name, slot in slots.items()}, found
+    updates, new, found = part.update(updates, given, params, hyper, count, **extra)
+    settled = {name: _settled(new[name], slot, rows[name]) for name, slot in slots.items()}
+    return updates, settled, found
 
 
 def _as_stored(
@@ -184,26 +196,32 @@ def _widened(
     given = {name: widen(slot) for name, slot in slots.items()}
     own = unpack(params, extra["stored"])
     updates, new, found = part.update(updates, given, own, hyper, count, **extra)
-    return updates, {name: _settled(new[name], slot) for name, slot in slots.items()}, found
+    return (
+        updates,
+        {name: narrow(unpack(new[name], slot), slot) for name, slot in slots.items()},
+        found,
+    )
 
 
-def _settled(new: Any, slot: Tree) -> Tree:
-    """Bring a new slot to the form of the old one."""
-    if isinstance(new, Leaves):
-        old = tree.columns(slot)[0]
-        if {x.dtype for x in new.tensors} == {x.dtype for x in old}:
-            return tree.refill(slot, new.tensors)
-    return narrow(unpack(new, slot), slot)
+def _settled(new: Any, slot: Tree, row: list[Tensor]) -> Tree:
+    """Bring a new slot to the form of the old one, whose leaves are `row`."""
+    if not isinstance(new, Leaves):
+        return narrow(new, slot)
+    made = tree.refill(slot, new.tensors)
+    return made if {x.dtype for x in new.tensors} == {x.dtype for x in row} else narrow(made, slot)
 
 
 def gather(leaves: Any) -> Leaves | None:
     """Make one `Leaves` of a tree, widened, if nothing but values is wanted and it can be done."""
     if isinstance(leaves, Leaves) or leaves is None or not runs_plainly():
         return leaves if isinstance(leaves, Leaves) else None
-    made = pack(tree.columns(leaves)[0])
-    if made is None or made.dtype in WIDE:
-        return made
-    return pack(tree.columns(widen(leaves))[0])
+    return pack_wide(tree.columns(leaves)[0])
+
+
+def pack_wide(leaves: list[Tensor]) -> Leaves | None:
+    """Make one `Leaves` of leaves, widened, if it can be done."""
+    made = pack(leaves)
+    return made if made is None or made.dtype in WIDE else pack([_widened_leaf(x) for x in leaves])
 
 
 def scalar_like(leaves: Tree, value: float) -> Tensor:
@@ -219,15 +237,15 @@ def scalar_like(leaves: Tree, value: float) -> Tensor:
 
 def widen(leaves: Tree) -> Tree:
     """Bring leaves to the form that is computed with."""
-
-    def widened(x: Tensor) -> Tensor:
-        if x.is_complex():
-            return torch.view_as_real(x.resolve_conj())
-        return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
     if {x.dtype for x in tree.columns(leaves)[0]} <= WIDE:
         return leaves
-    return tree.map(widened, leaves)
+    return tree.map(_widened_leaf, leaves)
+
+
+def _widened_leaf(x: Tensor) -> Tensor:
+    if x.is_complex():
+        return torch.view_as_real(x.resolve_conj())
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def narrow(leaves: Tree, stored: Tree) -> Tree:
