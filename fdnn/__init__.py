@@ -5,10 +5,15 @@ is an explicit key, and `torch.func.vmap` makes one run a hundred.
 """
 
 from fdnn import (
+    activations,
     data,
     initializers,
+    inspect,
+    losses,
     metrics,
     model,
+    nn,
+    normalization,
     optim,
     random,
     schedules,
@@ -23,12 +28,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Model",
+    "activations",
     "data",
     "functionalize",
     "initializers",
+    "inspect",
     "jit",
+    "losses",
     "metrics",
     "model",
+    "nn",
+    "normalization",
     "optim",
     "random",
     "schedules",

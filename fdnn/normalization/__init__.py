@@ -1,0 +1,3 @@
+"""Normalization as pure functions: what is learned and what runs along are arguments."""
+
+__all__: list[str] = []
