@@ -20,9 +20,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from rich.console import Console
+from _fashion_mnist import add_arguments, console, load, parse, spread
 from rich.table import Table
-from scipy import stats
 from torch import Tensor, nn, vmap
 
 from fdnn import data, functionalize, initializers, metrics, optim, random, train
@@ -31,12 +30,9 @@ BATCH_SIZE = 32
 MC_SAMPLES = 100
 TORCH_STEPS = 1000  # how long the torch.optim loop is timed after each epoch
 
-console = Console(soft_wrap=True)
-
 
 def main() -> None:
     args = parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
     splits, name = load(args)
     classes = int(splits.train.targets.max()) + 1
     console.print(
@@ -56,32 +52,8 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=32, help="runs made at once")
-    parser.add_argument("--epochs", type=int, default=10, help="passes over the training data")
-    parser.add_argument("--fast", action="store_true", help="4 seeds, 2 epochs, 4 000 images")
-    parser.add_argument("--data-dir", type=Path, help="folder with Fashion-MNIST's four files")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="where results are written")
-    parser.add_argument("--no-compile", action="store_true", help="run eagerly")
-    args = parser.parse_args()
-    if args.seeds < 1 or args.epochs < 1:
-        parser.error(f"--seeds and --epochs must be at least 1, got {args.seeds}, {args.epochs}")
-    if args.fast:
-        args.seeds, args.epochs = min(args.seeds, 4), min(args.epochs, 2)
-    return args
-
-
-def load(args: argparse.Namespace) -> tuple[data.Splits, str]:
-    """Load Fashion-MNIST, or say that it is not to be had and load scikit-learn's digits."""
-    try:
-        splits, name = data.fashion_mnist(args.data_dir), "Fashion-MNIST"
-    except data.DataNotFound as missing:
-        if args.data_dir is not None:
-            raise SystemExit(str(missing)) from None
-        console.print(f"{missing}\n[bold]Using scikit-learn's bundled digits instead.[/bold]")
-        splits, name = data.digits(), "scikit-learn's digits"
-    if args.fast:
-        splits = splits._replace(train=data.Batch(*(part[:4000] for part in splits.train)))
-    return splits, name
+    add_arguments(parser, seeds=32, epochs=10)
+    return parse(parser, fast_seeds=4, fast_epochs=2)
 
 
 def network(pixels: int, classes: int, hidden: int, dropout: float = 0.0) -> nn.Module:
@@ -166,24 +138,6 @@ class TorchLoop:
             self.optimizer.step()
             steps += 1
         self.step_seconds.append((time.perf_counter() - begun) / steps)
-
-
-def spread(values: Tensor) -> dict[str, float]:
-    """Mean over seeds with its 95 % interval (Student's t), smallest and largest."""
-    sample = values.double()
-    mean = sample.mean().item()
-    interval = (mean, mean)
-    if len(sample) > 1:
-        error = stats.sem(sample.numpy())
-        interval = stats.t.interval(0.95, len(sample) - 1, loc=mean, scale=error)
-    low, high = map(float, interval)
-    return {
-        "mean": mean,
-        "low": low,
-        "high": high,
-        "min": sample.min().item(),
-        "max": sample.max().item(),
-    }
 
 
 def mc_dropout(splits: data.Splits, classes: int, args: argparse.Namespace) -> list[dict[str, Any]]:

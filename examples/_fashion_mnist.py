@@ -1,0 +1,78 @@
+"""What the examples on Fashion-MNIST share: its arguments, the data, a sample's spread."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from scipy import stats
+from torch import Tensor
+
+from fdnn import data
+
+console = Console(soft_wrap=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, seeds: int, epochs: int) -> None:
+    """Declare the arguments that all these examples take."""
+    parser.add_argument("--seeds", type=int, default=seeds, help="runs made at once")
+    parser.add_argument("--epochs", type=int, default=epochs, help="passes over the training data")
+    parser.add_argument("--data-dir", type=Path, help="folder with Fashion-MNIST's four files")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="where results are written")
+    parser.add_argument("--no-compile", action="store_true", help="run eagerly")
+
+
+def parse(
+    parser: argparse.ArgumentParser, *, fast_seeds: int, fast_epochs: int = 1
+) -> argparse.Namespace:
+    """Read the arguments, cut down by `--fast`, and make the folder for results."""
+    parser.add_argument("--fast", action="store_true", help="a small part, to see that it runs")
+    args = parser.parse_args()
+    if args.seeds < 1 or args.epochs < 1:
+        parser.error(f"--seeds and --epochs must be at least 1, got {args.seeds}, {args.epochs}")
+    if args.fast:
+        args.seeds, args.epochs = min(args.seeds, fast_seeds), min(args.epochs, fast_epochs)
+    args.out.mkdir(parents=True, exist_ok=True)
+    return args
+
+
+def load(args: argparse.Namespace, *, standardize: bool = False) -> tuple[data.Splits, str]:
+    """Load Fashion-MNIST, or say that it is not to be had and load scikit-learn's digits.
+
+    With `standardize` each pixel has mean 0 and variance 1 over the training images.
+    """
+    try:
+        splits, name = data.fashion_mnist(args.data_dir), "Fashion-MNIST"
+    except data.DataNotFound as missing:
+        if args.data_dir is not None:
+            raise SystemExit(str(missing)) from None
+        console.print(f"{missing}\n[bold]Using scikit-learn's bundled digits instead.[/bold]")
+        splits, name = data.digits(), "scikit-learn's digits"
+    if args.fast:
+        splits = splits._replace(train=data.Batch(*(part[:4000] for part in splits.train)))
+    if standardize:
+        mean = splits.train.inputs.mean(0)
+        scale = splits.train.inputs.std(0).clamp(min=1e-3)
+        splits = data.Splits(
+            *((part._replace(inputs=(part.inputs - mean) / scale)) for part in splits)
+        )
+    return splits, name
+
+
+def spread(values: Tensor) -> dict[str, float]:
+    """Mean over seeds with its 95 % interval (Student's t), smallest and largest."""
+    sample = values.double()
+    mean = sample.mean().item()
+    interval = (mean, mean)
+    if len(sample) > 1:
+        error = stats.sem(sample.numpy())
+        interval = stats.t.interval(0.95, len(sample) - 1, loc=mean, scale=error)
+    low, high = map(float, interval)
+    return {
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "min": sample.min().item(),
+        "max": sample.max().item(),
+    }
