@@ -34,7 +34,8 @@ Task = tuple[Tensor, Tensor, Tensor, Tensor]
 MODEL = functionalize(
     nn.Sequential(nn.Linear(1, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1))
 )
-INNER = optim.sgd(lr=1.0)  # the gradient itself: the learned rates scale it
+# The learned rates scale the gradient; a step longer than 1 is shortened, or a rare task explodes.
+INNER = optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(lr=1.0))
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     params, _ = MODEL.init(random.key(0))
     meta = {"params": params, "rates": tree.map(lambda p: torch.full_like(p, 0.01), params)}
-    tx = optim.adam(lr=1e-3)
+    tx = optim.chain(optim.clip_by_global_norm(10.0), optim.adam(lr=1e-3))
 
     def outer_step(meta: Any, state: Any, key: Tensor) -> Any:
         tasks = vmap(draw_task)(random.split(key, args.tasks))
