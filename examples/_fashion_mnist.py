@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
 
 from fdnn import data
 
@@ -60,13 +60,24 @@ def load(args: argparse.Namespace, *, standardize: bool = False) -> tuple[data.S
     return splits, name
 
 
+def stack(
+    splits: data.Splits, depth: int, activation: type[nn.Module], width: int = 100
+) -> nn.Module:
+    """Build a classifier with `depth` hidden layers, nothing but linear maps and activations."""
+    classes, pixels = int(splits.train.targets.max()) + 1, splits.train.inputs[0].numel()
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs in [pixels] + [width] * (depth - 1):
+        layers += [nn.Linear(inputs, width), activation()]
+    return nn.Sequential(*layers, nn.Linear(width, classes))
+
+
 def spread(values: Tensor) -> dict[str, float]:
     """Mean over seeds with its 95 % interval (Student's t), smallest and largest."""
     sample = values.double()
     mean = sample.mean().item()
     interval = (mean, mean)
-    if len(sample) > 1:
-        error = stats.sem(sample.numpy())
+    error = stats.sem(sample.numpy()) if len(sample) > 1 else 0.0
+    if error > 0:
         interval = stats.t.interval(0.95, len(sample) - 1, loc=mean, scale=error)
     low, high = map(float, interval)
     return {
@@ -76,3 +87,11 @@ def spread(values: Tensor) -> dict[str, float]:
         "min": sample.min().item(),
         "max": sample.max().item(),
     }
+
+
+def compare(found: dict[str, float], printed: tuple[float, float]) -> str:
+    """Say whether a spread over seeds meets the range that the chapter's notes print."""
+    low, high = printed
+    meets = found["min"] <= high and low <= found["max"]
+    shown = f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"
+    return f"{shown}: {'so here' if meets else 'not so here'}"
