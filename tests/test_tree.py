@@ -549,6 +549,7 @@ def test_trees_without_leaves_differ_too(expected: Any, found: Any, message: str
 PURE: dict[str, Callable[[Any], Any]] = {
     "leaves": tree.leaves,
     "paths": tree.paths,
+    "column": lambda x: tree.column(x, x),
     "columns": lambda x: tree.columns(x, x),
     "map": lambda x: tree.map(torch.neg, x),
     "map_with_path": lambda x: tree.map_with_path(lambda path, leaf, other: -leaf, x, x),

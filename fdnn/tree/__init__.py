@@ -8,13 +8,14 @@ by dots: dict keys, fields of named tuples, places in tuples and lists. The leaf
 
 from fdnn.tree.arithmetic import cast, global_norm, where, zeros_like
 from fdnn.tree.compare import assert_same_structure
-from fdnn.tree.mapping import columns, leaves, map, map_with_path, paths, refill
+from fdnn.tree.mapping import column, columns, leaves, map, map_with_path, paths, refill
 from fdnn.tree.selection import combine, partition, select
 from fdnn.tree.stacking import ravel, stack, unstack
 
 __all__ = [
     "assert_same_structure",
     "cast",
+    "column",
     "columns",
     "combine",
     "global_norm",

@@ -13,6 +13,7 @@ from fdnn.tree.containers import is_flat, named_leaves, relabel
 from fdnn.types import Tree
 
 __all__ = [
+    "column",
     "columns",
     "leaves",
     "map",
@@ -69,6 +70,22 @@ def columns(tree: Tree, *rest: Tree) -> list[list[Any]]:
     except ValueError:
         _explain(tree, rest)
         raise
+
+
+def column(tree: Tree, like: Tree) -> list[Any]:
+    """Return what `tree` holds at the places of the leaves of `like`, in the order of `columns`.
+
+    Raises:
+        ValueError: `tree` has another structure; the message names the path.
+
+    Example:
+        >>> column({"b": 2, "a": 1}, like={"a": 10, "b": 20})
+        [1, 2]
+    """
+    flat = not torch.compiler.is_compiling() and is_flat(like) and type(tree) is dict
+    if flat and tree.keys() == like.keys():
+        return [tree[key] for key in like]
+    return columns(like, tree)[1]
 
 
 def refill(tree: Tree, leaves: Sequence[Any]) -> Tree:

@@ -10,7 +10,7 @@ from losses import with_loss
 from torch import Tensor
 from torch.func import vmap
 
-from fdnn import optim, tree
+from fdnn import optim, random, tree
 from fdnn.types import GradientTransformation, Params
 
 LANES = 3
@@ -142,6 +142,10 @@ every_transform_and_dtype = pytest.mark.parametrize(
 )
 
 
+def normal(seed: int, number: int, *shape: int) -> Tensor:
+    return random.normal(random.fold_in(random.key(seed), number), shape)
+
+
 class Point(NamedTuple):
     x: Tensor
     rest: list[Tensor]
@@ -249,6 +253,31 @@ def test_all_leaves_at_once_are_the_leaves_one_by_one(name: str, dtype: torch.dt
     one_by_one = run(tx, params, grads)
     with torch.no_grad():
         assert_close(run(tx, params, grads), one_by_one)
+
+
+def turned(tree_: Any) -> Any:
+    """The same tree, the keys of every dict in the opposite order."""
+    if isinstance(tree_, dict):
+        return {key: turned(tree_[key]) for key in reversed(tree_)}
+    if isinstance(tree_, tuple):
+        made = [turned(part) for part in tree_]
+        return type(tree_)(*made) if hasattr(tree_, "_fields") else tuple(made)
+    return tree_
+
+
+@every_transform
+@pytest.mark.parametrize("plain", [True, False], ids=["at once", "one by one"])
+def test_order_of_keys_does_not_matter(name: str, plain: bool) -> None:
+    """Gradients and states come from anywhere; the leaves are alike, so that no shape tells."""
+    tx = TRANSFORMS[name]
+    params, grads = ({k: normal(s, i, 2, 3) for i, k in enumerate("abc")} for s in (0, 1))
+    with torch.set_grad_enabled(not plain):
+        _, state = optim.step(tx, params, grads, tx.init(params))
+        wanted = optim.step(tx, params, grads, state)
+        found = optim.step(tx, params, turned(grads), turned(state))
+        updates, _ = tx.update(turned(grads), turned(state), params)
+    assert_close(found, wanted)
+    assert_close({k: params[k] + updates[k] for k in params}, wanted[0])
 
 
 @pytest.mark.parametrize("name", [name for name in TRANSFORMS if name not in REAL_ONLY])

@@ -89,13 +89,13 @@ class Update:
         stored: Tree,
         extra: dict[str, Any],
     ) -> tuple[Any, OptState]:
-        row = tree.columns(grads)[0]
+        row = tree.column(grads, stored)
         _refuse_sparse(grads, row)
         hyper = {
             name: _in_use(value, state.hyperparams[name], state.count)
             for name, value in self._whole.hyperparams.items()
         }
-        own = gather(params)
+        own = gather(params, stored)
         packed = None if own is None else pack_wide(row)
         updates, slots, notes = self._whole.update(
             widen(grads) if packed is None else packed,

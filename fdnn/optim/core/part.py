@@ -108,7 +108,7 @@ def sequence(name: str, parts: tuple[Part, ...]) -> Part:
         stored: Tree,
         **extra: Any,
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        whole = gather(params)
+        whole = gather(params, stored)
         at_once = runs_plainly() if params is None else whole is not None
         numbers = {full: number(value) for full, value in hyper.items()} if at_once else {}
         left: dict[str, Tree] = {}
@@ -157,13 +157,14 @@ def _all_at_once(
     extra: dict[str, Any],
 ) -> Result | None:
     """Update all leaves as one, by numbers; None if they cannot be one."""
-    updates = gather(updates)
-    rows = {name: tree.columns(slot)[0] for name, slot in slots.items()}
+    stored = extra["stored"]
+    updates = gather(updates, stored)
+    rows = {name: tree.column(slot, stored) for name, slot in slots.items()}
     given = {name: pack_wide(row) for name, row in rows.items()}
     if updates is None or None in given.values():
         return None
     updates, new, found = part.update(updates, given, params, hyper, count, **extra)
-    settled = {name: _settled(new[name], slot, rows[name]) for name, slot in slots.items()}
+    settled = {name: _settled(new[name], stored, row) for name, row in rows.items()}
     return updates, settled, found
 
 
@@ -203,19 +204,22 @@ def _widened(
     )
 
 
-def _settled(new: Any, slot: Tree, row: list[Tensor]) -> Tree:
+def _settled(new: Any, stored: Tree, row: list[Tensor]) -> Tree:
     """Bring a new slot to the form of the old one, whose leaves are `row`."""
-    if not isinstance(new, Leaves):
-        return narrow(new, slot)
-    made = tree.refill(slot, new.tensors)
-    return made if {x.dtype for x in new.tensors} == {x.dtype for x in row} else narrow(made, slot)
+    made = tree.refill(stored, new.tensors)
+    if {x.dtype for x in new.tensors} == {x.dtype for x in row}:
+        return made
+    return narrow(made, tree.refill(stored, row))
 
 
-def gather(leaves: Any) -> Leaves | None:
-    """Make one `Leaves` of a tree, widened, if nothing but values is wanted and it can be done."""
+def gather(leaves: Any, stored: Tree) -> Leaves | None:
+    """Make one `Leaves` of a tree, widened, if nothing but values is wanted and it can be done.
+
+    Its order is that of `stored`: two dicts with the same keys need not have them in one order.
+    """
     if isinstance(leaves, Leaves) or leaves is None or not runs_plainly():
         return leaves if isinstance(leaves, Leaves) else None
-    return pack_wide(tree.columns(leaves)[0])
+    return pack_wide(tree.column(leaves, stored))
 
 
 def pack_wide(leaves: list[Tensor]) -> Leaves | None:
