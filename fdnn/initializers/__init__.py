@@ -14,6 +14,7 @@ from fdnn.initializers.distributions import (
     zeros,
 )
 from fdnn.initializers.gains import calculate_gain, fan_in_and_fan_out
+from fdnn.initializers.matching import for_activation, matching_variance, variance_mismatch
 from fdnn.initializers.scaling import (
     glorot_normal,
     glorot_uniform,
@@ -31,6 +32,7 @@ __all__ = [
     "constant",
     "dirac",
     "fan_in_and_fan_out",
+    "for_activation",
     "glorot_normal",
     "glorot_uniform",
     "he_normal",
@@ -38,6 +40,7 @@ __all__ = [
     "identity",
     "lecun_normal",
     "lecun_uniform",
+    "matching_variance",
     "normal",
     "ones",
     "orthogonal",
@@ -45,6 +48,7 @@ __all__ = [
     "torch_default",
     "truncated_normal",
     "uniform",
+    "variance_mismatch",
     "variance_scaling",
     "zeros",
 ]

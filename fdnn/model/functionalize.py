@@ -110,7 +110,7 @@ class Model:
             values[name] = values[name].clone()
         for alias, name in self._aliases.items():
             values[alias] = values[name]
-        module = self._train if train else self._eval
+        module = self.skeleton(train)
         try:
             with KeyedRandomness(key):
                 output = functional_call(module, values, args, kwargs, tie_weights=False)
@@ -120,6 +120,14 @@ class Model:
                 raise
             raise RuntimeError(f"{cause} vmap said: {error}") from error
         return output, {name: values[name] for name in buffers}
+
+    def skeleton(self, train: bool = False) -> nn.Module:
+        """Return the weightless module that `apply` runs: for reading its layers, not to change.
+
+        Its layers have the names of the module's own; recurrent ones are the loops of
+        `fdnn.model.recurrent`.
+        """
+        return self._train if train else self._eval
 
     def __repr__(self) -> str:
         count = sum(value.numel() for value in self.params.values())

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fdnn import random
+from fdnn import activations, random
 from fdnn.model.noise import refuse, wide
 from fdnn.types import Key
 
@@ -86,8 +86,7 @@ def rrelu(
 ) -> Tensor:
     """Leaky ReLU with a slope drawn for each element."""
     refuse(options)
-    slope = random.uniform(key, input.shape, input.dtype, lower, upper)
-    return _into(input, torch.where(input >= 0, input, input * slope), inplace)
+    return _into(input, activations.rrelu(input, lower, upper, key=key), inplace)
 
 
 def attention(

@@ -417,6 +417,13 @@ def test_rrelu_slopes(bounds: list[float]) -> None:
     assert_mean(slopes, (lower + upper) / 2, (upper - lower) * 12**-0.5)
 
 
+def test_rrelu_slope_at_zero_is_drawn_as_in_torch() -> None:
+    zero = torch.zeros(3, requires_grad=True)
+    (theirs,) = torch.autograd.grad(F.rrelu(zero, 0.25, 0.25, True).sum(), zero)
+    (ours,) = torch.autograd.grad(keyed(lambda: F.rrelu(zero, 0.25, 0.25, True)).sum(), zero)
+    assert ours.tolist() == theirs.tolist() == [0.25] * 3
+
+
 @pytest.mark.parametrize("fn", [F.rrelu, torch.rrelu])
 def test_rrelu_in_eval_mode_is_torchs(fn: Any) -> None:
     with KeyedRandomness(None):
