@@ -23,11 +23,13 @@ from fdnn import (
 )
 from fdnn.jit import jit
 from fdnn.model import Model, functionalize
+from fdnn.recipe import Recipe, recipe
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Model",
+    "Recipe",
     "activations",
     "data",
     "functionalize",
@@ -41,6 +43,7 @@ __all__ = [
     "normalization",
     "optim",
     "random",
+    "recipe",
     "schedules",
     "train",
     "tree",
