@@ -30,7 +30,8 @@ __all__ = [
     "rrelu",
 ]
 
-_SELU_SATURATION = -1.7580993408473766  # -(scale * alpha) of selu, where dropped units go
+# Where dropped units go: what selu tends to, -(scale * alpha).
+_SELU_SATURATION = activations.selu(torch.tensor(-torch.inf, dtype=torch.float64)).item()
 
 
 def dropout(
