@@ -19,7 +19,20 @@ from losses import with_loss
 from torch import Tensor, nn, vmap
 
 import fdnn
-from fdnn import functionalize, initializers, metrics, optim, random, schedules, train, tree
+from fdnn import (
+    activations,
+    functionalize,
+    initializers,
+    inspect,
+    losses,
+    metrics,
+    normalization,
+    optim,
+    random,
+    schedules,
+    train,
+    tree,
+)
 
 LANES = 3
 
@@ -107,6 +120,21 @@ def metric(
     return Row(run, lambda lane: (output(lane), target(lane)), exact=False)
 
 
+def loss(fn: Callable[..., Tensor], *args: Callable[[int], Tensor]) -> Row:
+    """The value of a loss, and its gradient with respect to the first argument."""
+    return Row(
+        torch.func.grad_and_value(fn), lambda lane: tuple(arg(lane) for arg in args), exact=False
+    )
+
+
+def shares(lane: int) -> Tensor:
+    return normal(lane + 30, 5, 3).softmax(-1)
+
+
+def others(lane: int) -> Tensor:
+    return normal(lane + 60, 5, 3)
+
+
 def labels(lane: int) -> Tensor:
     return random.randint(random.key(lane), (5,), 0, 3, torch.int64)
 
@@ -171,6 +199,7 @@ ROWS: dict[str, Row] = {
     ),
     "random.uniform": draw(lambda key: random.uniform(key, (9,))),
     "tree.cast": Row(lambda t: tree.cast(t, torch.float64), nested),
+    "tree.column": Row(lambda a, b: tree.column(a, b), two),
     "tree.columns": Row(lambda a, b: tree.columns(a, b), two),
     "tree.combine": Row(lambda t: tree.combine(*tree.partition(t, "a")), nested),
     "tree.global_norm": Row(tree.global_norm, nested, exact=False),
@@ -185,8 +214,34 @@ ROWS: dict[str, Row] = {
     "tree.unstack": Row(lambda x: tree.unstack({"x": x}), lambda i: (normal(i, 2, 3),)),
     "tree.where": Row(lambda a, b: tree.where(a["a"].sum() > 0, a, b), two),
     "tree.zeros_like": Row(tree.zeros_like, nested),
+    **{
+        f"activations.{name}": Row(getattr(activations, name), lambda i: (normal(i, 3, 4),))
+        for name in ("relu", "leaky_relu", "relu_squared", "hardtanh", "hardswish")
+    },
+    **{
+        f"activations.{name}": Row(
+            getattr(activations, name), lambda i: (normal(i, 3, 4),), exact=False
+        )
+        for name in (
+            *("celu", "elu", "selu", "softplus", "gelu", "silu", "mish"),
+            *("glu", "geglu", "reglu"),
+        )
+    },
+    "activations.prelu": Row(activations.prelu, lambda i: (normal(i, 3, 4), normal(i + 9, 4))),
+    "activations.rrelu": Row(
+        lambda x, key: activations.rrelu(x, key=key), lambda i: (normal(i, 3, 4), *key(i))
+    ),
+    "activations.swiglu": Row(
+        activations.swiglu, lambda i: (normal(i, 3, 4), normal(i + 9, 2)), exact=False
+    ),
+    "activations.swish": Row(
+        activations.swish, lambda i: (normal(i, 3, 4), normal(i + 9, 4)), exact=False
+    ),
     "initializers.constant": initializer(initializers.constant(0.3)),
     "initializers.dirac": initializer(initializers.dirac(), 4, 3, 3),
+    "initializers.for_activation": initializer(
+        initializers.for_activation("leaky_relu", negative_slope=0.2), exact=False
+    ),
     "initializers.glorot_normal": initializer(initializers.glorot_normal(), exact=False),
     "initializers.glorot_uniform": initializer(initializers.glorot_uniform()),
     "initializers.he_normal": initializer(initializers.he_normal(), exact=False),
@@ -352,6 +407,46 @@ ROWS: dict[str, Row] = {
     "schedules.warmup_stable_decay": schedule(
         lambda lr: schedules.warmup_stable_decay(lr, 3, 3, 3)
     ),
+    "normalization.batch_norm": Row(
+        lambda x, w, m: normalization.batch_norm(
+            x,
+            normalization.BatchNormState(w, w.square(), torch.ones((), dtype=torch.int64)),
+            w,
+            w,
+            train=True,
+            momentum=m,
+        ),
+        lambda i: (normal(i, 5, 4), normal(i, 4), torch.tensor(0.1 * i)),
+        exact=False,
+    ),
+    "normalization.group_norm": Row(
+        lambda x, w: normalization.group_norm(x, 2, w, w),
+        lambda i: (normal(i, 3, 4, 2), normal(i, 4)),
+        exact=False,
+    ),
+    "normalization.init_batch_norm": Row(
+        lambda x: (x, normalization.init_batch_norm(3)), lambda i: (normal(i, 3),)
+    ),
+    "normalization.layer_norm": Row(
+        lambda x, w: normalization.layer_norm(x, (3, 4), w, w),
+        lambda i: (normal(i, 2, 3, 4), normal(i, 3, 4)),
+        exact=False,
+    ),
+    "normalization.rms_norm": Row(
+        lambda x, w: normalization.rms_norm(x, 4, w),
+        lambda i: (normal(i, 3, 4), normal(i, 4)),
+        exact=False,
+    ),
+    "normalization.weight_standardize": Row(
+        normalization.weight_standardize, lambda i: (normal(i, 3, 4, 2),), exact=False
+    ),
+    "inspect.gradient_norms": Row(inspect.gradient_norms, nested, exact=False),
+    "inspect.signal_propagation": Row(
+        lambda p, b, data, k: inspect.signal_propagation(MODEL, p, b, data, F.cross_entropy, key=k),
+        lambda i: (*weights(i), batch(i), *key(i)),
+        exact=False,
+    ),
+    "inspect.weight_update_ratio": Row(inspect.weight_update_ratio, two, exact=False),
     "train.epoch_order": draw(lambda key: train.epoch_order(key, 3, 20)),
     "train.evaluate": Row(
         lambda state, data: train.evaluate(MODEL, state, data, {"accuracy": metrics.accuracy()}),
@@ -373,6 +468,68 @@ ROWS: dict[str, Row] = {
     "metrics.cross_entropy": metric(metrics.cross_entropy(), logits, labels),
     "metrics.mean_absolute_error": metric(metrics.mean_absolute_error(), logits, logits),
     "metrics.mean_squared_error": metric(metrics.mean_squared_error(), logits, logits),
+    "losses.binary_cross_entropy_with_logits": loss(
+        lambda x, t: losses.binary_cross_entropy_with_logits(x, t, t + 1, pos_weight=t[0]),
+        logits,
+        shares,
+    ),
+    "losses.contrastive_loss": loss(
+        lambda x, y, t: losses.contrastive_loss(x, y, t > 0, margin=3.0), logits, others, labels
+    ),
+    "losses.cosine_embedding_loss": loss(
+        lambda x, y, t: losses.cosine_embedding_loss(x, y, 1 - t, margin=0.1),
+        logits,
+        others,
+        labels,
+    ),
+    "losses.cross_entropy": loss(
+        lambda x, t, w: losses.cross_entropy(x, t, w[0], ignore_index=1, label_smoothing=0.1),
+        logits,
+        labels,
+        shares,
+    ),
+    "losses.elastic_penalty": Row(
+        torch.func.grad_and_value(lambda p: losses.elastic_penalty(p, 0.1, p["s"].detach() ** 2)),
+        lambda i: (params(i),),
+        exact=False,
+    ),
+    "losses.gaussian_nll_loss": loss(
+        lambda x, y, var: losses.gaussian_nll_loss(x, y, var, eps=0.2, full=True),
+        logits,
+        others,
+        shares,
+    ),
+    "losses.huber_loss": loss(
+        lambda x, y: losses.huber_loss(x, y, delta=y.std().detach()), logits, others
+    ),
+    "losses.info_nce": loss(losses.info_nce, logits, others),
+    "losses.kl_div": loss(
+        lambda x, q: losses.kl_div(x.log_softmax(1), q, reduction="batchmean"), logits, shares
+    ),
+    "losses.l1_loss": loss(lambda x, y: losses.l1_loss(x, y, weight=y**2), logits, others),
+    "losses.l1_penalty": Row(
+        torch.func.grad_and_value(losses.l1_penalty), lambda i: (params(i),), exact=False
+    ),
+    "losses.l2_penalty": Row(
+        torch.func.grad_and_value(lambda p: losses.l2_penalty(p, ["w", "s"])),
+        lambda i: (params(i),),
+        exact=False,
+    ),
+    "losses.mse_loss": loss(losses.mse_loss, logits, others),
+    "losses.nt_xent": loss(losses.nt_xent, logits, others),
+    "losses.per_example": Row(losses.per_example, lambda i: (logits(i),), exact=False),
+    "losses.sigmoid_focal_loss": loss(losses.sigmoid_focal_loss, logits, shares),
+    "losses.smooth_l1_loss": loss(losses.smooth_l1_loss, logits, others),
+    "losses.softmax_focal_loss": loss(
+        lambda x, t, w: losses.softmax_focal_loss(x, t, w[0], ignore_index=1, gamma=0.5),
+        logits,
+        labels,
+        shares,
+    ),
+    "losses.triplet_margin_loss": loss(
+        lambda a, x, y: losses.triplet_margin_loss(a, x, y, swap=True), logits, others, shares
+    ),
+    "losses.weighted_mean": loss(losses.weighted_mean, logits, lambda i: shares(i)[:, 0]),
     "functionalize": Row(
         lambda p, b, x, k: MODEL.apply(p, b, x, key=k, train=True),
         lambda i: (*weights(i), batch(i)[0], *key(i)),
@@ -389,6 +546,12 @@ EXEMPT = {
     "data.read_idx": "reads files",
     "initializers.calculate_gain": "a number from a name",
     "initializers.fan_in_and_fan_out": "numbers from a shape",
+    "initializers.matching_variance": "a number from a name and a shape",
+    "initializers.variance_mismatch": "a sentence from numbers",
+    "inspect.plot_gradient_norms": "a picture",
+    "inspect.plot_signals": "a picture",
+    "inspect.plot_weight_update_ratio": "a picture",
+    "inspect.summary": "a table of numbers; its purity is tested with it",
     "metrics.from_torchmetrics": "does not vmap; its purity is tested with it",
     "model.functionalize": "is fdnn.functionalize",
     "optim.muon": "rounds to bfloat16, otherwise under vmap; its block has a row without that",
@@ -437,15 +600,19 @@ def test_registry_is_complete() -> None:
     public = {
         f"{package}.{name}"
         for package in (
+            "activations",
             "random",
             "tree",
             "initializers",
+            "losses",
             "optim",
             "schedules",
             "train",
             "metrics",
             "model",
             "data",
+            "inspect",
+            "normalization",
         )
         for name in getattr(fdnn, package).__all__
         if not isinstance(getattr(getattr(fdnn, package), name), type | tuple)
