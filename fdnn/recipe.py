@@ -158,7 +158,7 @@ def recipe(
             )
         )
 
-    rate, highest = (1e-3, 5e-3) if deep else (0.01, 0.05)
+    rate, highest = (1e-3, 5e-3) if deep else (0.01, 0.03)
     schedule: ScalarOrSchedule = (
         rate if total_steps is None else schedules.one_cycle(highest, total_steps)
     )
