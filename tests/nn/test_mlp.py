@@ -113,7 +113,7 @@ def test_it_computes_what_is_written() -> None:
         (torch.tanh, math.sqrt(3 * 2 * 40 / (40 + 60))),
         (torch.sin, math.sqrt(6)),
     ],
-    ids=str,
+    ids=lambda x: getattr(x, "__name__", str(x)),  # no addresses, which differ by process
 )
 def test_weights_are_torchs_times_a_number(activation: Any, factor: float) -> None:
     """And they cost torch's generator no draw more than torch's own layers."""
@@ -183,7 +183,7 @@ def test_activations_of_each_layer_are_its_own() -> None:
         (SwiGLU(0.2), lambda z: activations.swiglu(z, 0.2)),
         (activations.geglu, activations.geglu),
     ],
-    ids=str,
+    ids=lambda x: getattr(x, "__name__", str(x)),  # no addresses, which differ by process
 )
 def test_an_activation_is_a_name_a_module_or_a_function(given: Any, function: Any) -> None:
     module, x = MLP(4, 6, 2, activation=given), draw(0, 5, 4)
