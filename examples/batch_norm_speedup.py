@@ -38,13 +38,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser, seeds=5, epochs=15)
     parser.add_argument("--depth", type=int, default=DEPTH, help="hidden layers")
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="learning rates")
     args = parse(parser, fast_seeds=2, fast_epochs=2)
     if args.fast:
         args.depth, args.no_compile = 4, True
     splits, name = load(args)
     splits = splits._replace(**{k: flat(batch) for k, batch in splits._asdict().items()})
     console.print(
-        f"{name}: {args.depth} layers, {args.seeds} seeds at each of {len(RATES)} rates, "
+        f"{name}: {args.depth} layers, {args.seeds} seeds at each of {len(args.rates)} rates, "
         f"{args.epochs} epochs."
     )
     arms = {arm: run(norm, splits, args) for arm, norm in ARMS.items()}
@@ -70,10 +71,10 @@ def run(norm: Any, splits: data.Splits, args: argparse.Namespace) -> dict[str, A
     model = functionalize(
         nn.MLP(pixels, WIDTH, classes, depth=args.depth, activation="silu", norm=norm)
     )
-    tx = optim.nadam(lr=RATES[0])
-    keys = random.split(random.key(0), args.seeds).repeat(len(RATES), 1)
+    tx = optim.nadam(lr=args.rates[0])
+    keys = random.split(random.key(0), args.seeds).repeat(len(args.rates), 1)
     states = vmap(lambda key: train.init(model, tx, key))(keys)
-    rates = torch.tensor(RATES).repeat_interleave(args.seeds)
+    rates = torch.tensor(args.rates).repeat_interleave(args.seeds)
     states = states._replace(opt_state=optim.set_hyperparams(states.opt_state, lr=rates))
     seconds, measures = [], {"loss": metrics.cross_entropy(), "accuracy": metrics.accuracy()}
     clock = time.perf_counter()
@@ -96,12 +97,12 @@ def run(norm: Any, splits: data.Splits, args: argparse.Namespace) -> dict[str, A
         compile=not args.no_compile,
     )
     loss, accuracy = (
-        history[f"valid_{name}"].unflatten(1, (len(RATES), args.seeds)) for name in measures
+        history[f"valid_{name}"].unflatten(1, (len(args.rates), args.seeds)) for name in measures
     )
     best = loss.min(0).values.nan_to_num(torch.inf).mean(1).argmin()
     later = seconds[1:] or seconds  # the first epoch compiles
     return {
-        "lr": RATES[best],
+        "lr": args.rates[best],
         "loss": loss[:, best],
         "accuracy": accuracy[:, best],
         "seconds": sorted(later)[len(later) // 2] / len(keys),
