@@ -18,6 +18,7 @@ from fdnn import (
     random,
     schedules,
     train,
+    transfer,
     tree,
     types,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "recipe",
     "schedules",
     "train",
+    "transfer",
     "tree",
     "types",
 ]

@@ -63,6 +63,7 @@ def test_imports_go_down(file: Path) -> None:
         ("torchmetrics", {"metrics"}),
         ("sklearn", {"data"}),
         ("rich", {"train"}),
+        ("safetensors", {"train"}),
     ],
 )
 def test_library_has_one_importer(library: str, allowed: set[str]) -> None:

@@ -31,6 +31,7 @@ from fdnn import (
     random,
     schedules,
     train,
+    transfer,
     tree,
 )
 
@@ -154,6 +155,18 @@ STEP = train.make_step(LOSS, TX)
 LINEAR = functionalize(nn.Linear(4, 3))
 FIND = train.make_step(train.supervised(LINEAR, F.cross_entropy), optim.sgd())
 PLATEAU = schedules.reduce_on_plateau(patience=0, cooldown=1)
+
+
+def released(grads: Any, release: Tensor) -> Any:
+    tx = transfer.gradual_unfreezing(optim.sgd(0.1), [(lambda path, leaf: path == "a", release)])
+    return tx.update(grads, tx.init(grads), grads)
+
+
+FROZEN = transfer.freeze(MODEL, transfer.by_depth(MODEL, 2))
+FROZEN_STEP = train.make_step(train.supervised(FROZEN, F.cross_entropy), TX)
+ADAPTED = transfer.lora(MODEL, 2, 4.0)
+TRUNCATED = transfer.truncate(MODEL)
+NEW_HEAD = transfer.replace_head(MODEL, 2)
 
 
 def batch(lane: int) -> tuple[Tensor, Tensor]:
@@ -530,6 +543,38 @@ ROWS: dict[str, Row] = {
         lambda a, x, y: losses.triplet_margin_loss(a, x, y, swap=True), logits, others, shares
     ),
     "losses.weighted_mean": loss(losses.weighted_mean, logits, lambda i: shares(i)[:, 0]),
+    "transfer.carry_over": Row(
+        lambda state: transfer.carry_over(state, FROZEN, TX), lambda i: (state(i),)
+    ),
+    "transfer.freeze": Row(
+        FROZEN_STEP, lambda i: (train.init(FROZEN, TX, random.key(i)), batch(i)), exact=False
+    ),
+    "transfer.gradual_unfreezing": Row(
+        released,
+        lambda i: ({"a": normal(i, 3), "b": normal(i + 9, 2)}, torch.tensor(i)),
+        exact=False,
+    ),
+    "transfer.init": Row(
+        lambda k, p, b: transfer.init(NEW_HEAD, TX, k, {**p, **b}),
+        lambda i: (*key(i + 9), *weights(i)),
+    ),
+    "transfer.lora": Row(
+        lambda k, x: ADAPTED.apply(*ADAPTED.init(k), x, key=k, train=True),
+        lambda i: (*key(i), batch(i)[0]),
+        exact=False,
+    ),
+    "transfer.merge": Row(
+        lambda k: transfer.merge(ADAPTED, *ADAPTED.init(k, weight=None)), key, exact=False
+    ),
+    "transfer.reuse": Row(
+        lambda k, p, b: transfer.reuse({**p, **b}, NEW_HEAD, key=k)[:2],
+        lambda i: (*key(i + 9), *weights(i)),
+    ),
+    "transfer.truncate": Row(
+        lambda p, b, x, k: TRUNCATED.apply(p, b, x, key=k, train=True),
+        lambda i: (*weights(i), batch(i)[0], *key(i)),
+        exact=False,
+    ),
     "functionalize": Row(
         lambda p, b, x, k: MODEL.apply(p, b, x, key=k, train=True),
         lambda i: (*weights(i), batch(i)[0], *key(i)),
@@ -575,6 +620,16 @@ EXEMPT = {
     "random.key": "takes a number",
     "schedules.plot": "a picture",
     "train.fit": "a loop with progress and interruption",
+    "train.load": "reads a file",
+    "train.load_params": "reads a file or a state_dict of torch",
+    "train.save": "writes a file; that it changes nothing is tested with it",
+    "transfer.by_depth": "a predicate from a model",
+    "transfer.by_type": "a predicate from a model",
+    "transfer.discriminative": "is `optim.partition`; tested with it",
+    "transfer.features": "a loop over batches with a copied module; `truncate` has a row",
+    "transfer.layers": "names from a model",
+    "transfer.replace_head": "a model from a model; in the rows of `init` and `reuse`",
+    "transfer.unfreeze": "undoes `freeze`; tested with it",
     "tree.assert_same_structure": "returns nothing",
     "tree.paths": "returns names",
 }
@@ -614,6 +669,7 @@ def test_registry_is_complete() -> None:
             "data",
             "inspect",
             "normalization",
+            "transfer",
         )
         for name in getattr(fdnn, package).__all__
         if not isinstance(getattr(getattr(fdnn, package), name), type | tuple)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,15 +25,21 @@ class Model:
     Attributes:
         params: the module's own parameter values, by dotted name.
         buffers: the module's own buffer values, by dotted name.
+        aliases: further names of tied tensors, and the first name of each, under which it is in
+            `params` or `buffers`.
     """
 
     params: Params
     buffers: Buffers
+    aliases: dict[str, str]
     _plans: dict[str, initialize.Plan]
     _train: nn.Module
     _eval: nn.Module
-    _aliases: dict[str, str]
+    _plain: nn.Module
     _renormed: tuple[str, ...]
+    _frozen: frozenset[str] = frozenset()  # names of buffers that no call changes
+    _derive: tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], ...] = ()
+    # Each makes other tensors of those given: a weight of a weight and its low-rank change.
 
     def init(
         self,
@@ -73,7 +79,7 @@ class Model:
             {'weight': (3, 2), 'bias': (3,)}
         """
         params = initialize.draw(key, self._plans, self.params, weight, bias, rules)
-        return params, initialize.fresh_buffers(key, self._train, self.buffers)
+        return params, initialize.fresh_buffers(key, self._train, self.buffers, self._frozen)
 
     def apply(
         self,
@@ -105,10 +111,11 @@ class Model:
         """
         _check_names("params", self.params, params)
         _check_names("buffers", self.buffers, buffers)
-        values = {**params, **buffers}
-        for name in (*buffers, *self._renormed):  # what the module writes into
+        values = self._values(params, buffers)
+        moving = [name for name in buffers if name not in self._frozen]
+        for name in (*moving, *self._renormed):  # what the module writes into
             values[name] = values[name].clone()
-        for alias, name in self._aliases.items():
+        for alias, name in self.aliases.items():
             values[alias] = values[name]
         module = self.skeleton(train)
         try:
@@ -119,7 +126,14 @@ class Model:
             if cause is None:
                 raise
             raise RuntimeError(f"{cause} vmap said: {error}") from error
-        return output, {name: values[name] for name in buffers}
+        return output, {**buffers, **{name: values[name] for name in moving}}
+
+    def _values(self, params: Params, buffers: Buffers) -> dict[str, Tensor]:
+        """The module's own tensors, by dotted name."""
+        values = {**params, **buffers}
+        for derive in self._derive:
+            values = derive(values)
+        return values
 
     def skeleton(self, train: bool = False) -> nn.Module:
         """Return the weightless module that `apply` runs: for reading its layers, not to change.
@@ -129,10 +143,48 @@ class Model:
         """
         return self._train if train else self._eval
 
+    def to_module(self, params: Params, buffers: Buffers) -> nn.Module:
+        """Return an ordinary module with these weights, for deployment; the way back.
+
+        It is what `functionalize` was given: torch's own recurrent layers, in-place activations,
+        tied parameters, frozen ones (`requires_grad`), and needs nothing of fdnn to run.
+
+        Args:
+            params: parameters by dotted name, of one run (of a stacked one, take a lane first).
+            buffers: buffers by dotted name.
+
+        Returns:
+            A new module in eval mode, with copies of the values in their own dtypes and devices.
+
+        Raises:
+            ValueError: a name is missing or unknown, or a shape is not the module's.
+
+        Example:
+            >>> model = functionalize(nn.Linear(2, 1))
+            >>> module = model.to_module({"weight": torch.ones(1, 2), "bias": torch.zeros(1)}, {})
+            >>> module
+            Linear(in_features=2, out_features=1, bias=True)
+            >>> module(torch.ones(2)).item()
+            2.0
+        """
+        _check_names("params", self.params, params)
+        _check_names("buffers", self.buffers, buffers)
+        values = {n: value.detach().clone() for n, value in self._values(params, buffers).items()}
+        memo: dict[int, Any] = {}
+        for name, parameter in self._plain.named_parameters():
+            _check_shape("params", name, parameter, values[name])
+            memo[id(parameter)] = nn.Parameter(values[name], parameter.requires_grad)
+        for name, buffer in self._plain.named_buffers():
+            _check_shape("buffers", name, buffer, values[name])
+            memo[id(buffer)] = values[name]
+        return copy.deepcopy(self._plain, memo).eval()
+
     def __repr__(self) -> str:
         count = sum(value.numel() for value in self.params.values())
         kind = type(self._train).__name__
-        return f"Model({kind}, {count:,} parameters, {len(self.buffers)} buffers)"
+        frozen = f"{len(self._frozen)} of them frozen" if self._frozen else ""
+        said = (kind, f"{count:,} parameters", f"{len(self.buffers)} buffers", frozen)
+        return f"Model({', '.join(filter(None, said))})"
 
 
 def functionalize(module: nn.Module) -> Model:
@@ -165,13 +217,15 @@ def functionalize(module: nn.Module) -> Model:
     if not isinstance(module, nn.Module):
         raise TypeError(f"`module` must be an nn.Module, got {module!r}")
     _check_module(module)
+    plain = _weightless(module)
     return Model(
         params={name: p.detach().clone() for name, p in module.named_parameters()},
         buffers={name: b.detach().clone() for name, b in module.named_buffers()},
         _plans=initialize.plan(module),
-        _train=_skeleton(module).train(),
-        _eval=_skeleton(module).eval(),
-        _aliases=_aliases(module),
+        aliases=_aliases(module),
+        _train=_skeleton(plain).train(),
+        _eval=_skeleton(plain).eval(),
+        _plain=plain,
         _renormed=_renormed(module),
     )
 
@@ -222,15 +276,20 @@ def _renormed(module: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, value in module.named_parameters() if id(value) in tables)
 
 
-def _skeleton(module: nn.Module) -> nn.Module:
+def _weightless(module: nn.Module) -> nn.Module:
     """Copy a module without its weights: parameters and buffers are on the meta device."""
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
         empty = torch.empty_like(parameter, device="meta")
-        memo[id(parameter)] = nn.Parameter(empty, requires_grad=False)
+        memo[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
     for buffer in module.buffers():
         memo[id(buffer)] = torch.empty_like(buffer, device="meta", requires_grad=False)
-    skeleton = copy.deepcopy(module, memo)
+    return copy.deepcopy(module, memo)
+
+
+def _skeleton(plain: nn.Module) -> nn.Module:
+    """Copy a weightless module into the form that `apply` runs."""
+    skeleton = copy.deepcopy(plain)
     recurrent.rewrite(skeleton)
     for child in skeleton.modules():
         if getattr(child, "inplace", False) is True:
@@ -246,6 +305,12 @@ def _check_names(argument: str, expected: dict[str, Tensor], given: dict[str, Te
     raise ValueError(
         f"`{argument}` must have the module's names: missing {missing}, unknown {unknown}"
     )
+
+
+def _check_shape(argument: str, name: str, expected: Tensor, given: Tensor) -> None:
+    if expected.shape != given.shape:
+        shapes = f"expected shape {tuple(expected.shape)}, found {tuple(given.shape)}"
+        raise ValueError(f"`{argument}` must be those of one run: at path {name!r}: {shapes}")
 
 
 def _cause(said: str) -> str | None:

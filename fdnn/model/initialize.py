@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -92,14 +92,14 @@ def draw(
     bias: Initializer | None,
     rules: Sequence[tuple[str, Initializer]],
 ) -> Params:
-    """Draw every parameter; `own` gives shapes, dtypes, devices and the module's values."""
+    """Draw the parameters of `own`, which gives shapes, dtypes, devices and the module's values."""
     for pattern, _ in rules:
-        if not any(fnmatchcase(path, pattern) for path in plans):
-            raise ValueError(f"`rules`: {pattern!r} matches no parameter; they are {list(plans)}")
+        if not any(fnmatchcase(path, pattern) for path in own):
+            raise ValueError(f"`rules`: {pattern!r} matches no parameter; they are {list(own)}")
     params, kept = {}, []
     reset: dict[str, dict[str, Tensor]] = {}
-    for path, known in plans.items():
-        value = own[path]
+    for path, value in own.items():
+        known = plans[path]
         initializer = _choose(path, known, weight, bias, rules)
         if initializer is not None:
             own_key = random.fold_in(key, known.number)
@@ -122,15 +122,15 @@ def draw(
     return params
 
 
-def fresh_buffers(key: Key, module: nn.Module, own: Buffers) -> Buffers:
-    """Copy the module's buffers, running statistics as a new layer has them."""
+def fresh_buffers(key: Key, module: nn.Module, own: Buffers, kept: Collection[str]) -> Buffers:
+    """Copy the module's buffers, running statistics (but those to be kept) as a new layer's."""
     fresh = {name: _copy(value, key) for name, value in own.items()}
     for path, layer in module.named_modules():
         if not hasattr(layer, "reset_running_stats"):
             continue
         for name, value in NEW_STATISTICS.items():
             full = f"{path}.{name}" if path else name
-            if full in fresh:
+            if full in fresh and full not in kept:
                 fresh[full].fill_(value)
     return fresh
 

@@ -68,7 +68,9 @@ def reestimate_batch_norm(
     layers = {
         path: layer
         for path, layer in module.named_modules()
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        and layer.running_mean is not None
+        and layer.training  # what is frozen is not
     }
     buffers, averaging = dict(buffers), dataclasses.replace(model, _train=module)
     for path, layer in layers.items():

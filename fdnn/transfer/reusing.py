@@ -1,0 +1,116 @@
+"""Values of one model for another, and a report of what went where."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from fdnn.model import Model
+from fdnn.types import Buffers, Key, Params
+
+__all__ = ["Report", "reuse"]
+
+
+class Report(NamedTuple):
+    """What became of the tensors in `reuse`; prints as a list.
+
+    Attributes:
+        reused: names in the new model whose values were taken over.
+        reinitialized: names in the new model that were drawn anew (or, of buffers, are as a new
+            layer has them), and why.
+        skipped: names in the source that no one took, and why.
+    """
+
+    reused: tuple[str, ...]
+    reinitialized: dict[str, str]
+    skipped: dict[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"reused: {', '.join(self.reused)}"]
+        for title, names in (
+            ("re-initialized", self.reinitialized),
+            ("skipped", self.skipped),
+        ):
+            lines += [f"{title}: {name} ({why})" for name, why in names.items()]
+        return "\n".join(lines)
+
+
+def reuse(
+    source: Mapping[str, Tensor],
+    into: Model,
+    *,
+    key: Key,
+    match: Callable[[str], str | None] | None = None,
+    **rules: Any,
+) -> tuple[Params, Buffers, Report]:
+    """Give a model the values of another wherever name and shape fit, and draw the rest.
+
+    Batch norm's running statistics are buffers: a source of parameters alone leaves them as a
+    new layer has them, and the report says so.
+
+    Args:
+        source: tensors by dotted name: `{**params, **buffers}` of a model, or a `state_dict`.
+        into: the model to fill, frozen in part or not.
+        key: draws what is not reused, as `into.init(key)` would.
+        match: from a name in `into` to the name in `source` whose value it takes, None for none;
+            the same name if left out. `{"output.weight": "weight"}.get` reuses one tensor.
+        **rules: `weight`, `bias` and `rules` of `Model.init`, for what is drawn.
+
+    Returns:
+        `(params, buffers, report)`: the first two are new tensors, of the dtypes of `into`. Under
+        vmap return them only, since the report is no tensor: `reuse(...)[:2]`.
+
+    Raises:
+        ValueError: nothing is reused; the message is the report.
+
+    Example:
+        >>> from torch import nn
+        >>> from fdnn import functionalize, random
+        >>> a = functionalize(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 5)))
+        >>> b = functionalize(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)))
+        >>> params, buffers, report = reuse(a.params, into=b, key=random.key(0))
+        >>> print(report)
+        reused: 0.weight, 0.bias
+        re-initialized: 2.weight (shape (1, 8), in the source (5, 8))
+        re-initialized: 2.bias (shape (1,), in the source (5,))
+        skipped: 2.weight (its shape does not fit)
+        skipped: 2.bias (its shape does not fit)
+    """
+    wanted = {**into.params, **into.buffers}
+    taken: dict[str, Tensor] = {}
+    reinitialized: dict[str, str] = {}
+    skipped = dict.fromkeys(source, "nothing of the model matches it")
+    used = set()
+    for name, like in wanted.items():
+        partner = name if match is None else match(name)
+        if partner is None or partner not in source:
+            reinitialized[name] = "not in the source"
+        elif source[partner].shape != like.shape:
+            found, fits = tuple(source[partner].shape), tuple(like.shape)
+            reinitialized[name] = f"shape {fits}, in the source {found}"
+            skipped[partner] = "its shape does not fit"
+        else:
+            taken[name] = source[partner].to(like.device, like.dtype, copy=True)
+            used.add(partner)
+    report = Report(
+        tuple(taken),
+        reinitialized,
+        {name: why for name, why in skipped.items() if name not in used},
+    )
+    if not taken:
+        raise ValueError(f"`source` has nothing that fits into the model:\n{report}")
+    rest = dataclasses.replace(
+        into,
+        params={name: value for name, value in into.params.items() if name not in taken},
+        buffers={name: value for name, value in into.buffers.items() if name not in taken},
+    )
+    drawn, fresh = rest.init(key, **rules)
+    values = {**drawn, **fresh, **taken}
+    return (
+        {name: values[name] for name in into.params},
+        {name: values[name] for name in into.buffers},
+        report,
+    )
