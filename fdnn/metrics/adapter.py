@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torchmetrics
 from torch import Tensor
 
 from fdnn.metrics.metric import Metric
+
+if TYPE_CHECKING:
+    import torchmetrics  # at run time where it is used: it takes longer to import than torch
 
 __all__ = ["from_torchmetrics"]
 
@@ -40,6 +42,8 @@ def from_torchmetrics(metric: torchmetrics.Metric) -> Metric:
         >>> metric.compute(metric.update(metric.init(), x, x))
         tensor(1.)
     """
+    import torchmetrics
+
     if not isinstance(metric, torchmetrics.Metric):
         raise TypeError(
             f"`metric` must be a torchmetrics.Metric, got {type(metric).__name__}"
@@ -64,6 +68,8 @@ def from_torchmetrics(metric: torchmetrics.Metric) -> Metric:
 
 def _parts(metric: torchmetrics.Metric) -> list[tuple[str, torchmetrics.Metric]]:
     """The metric and those it is composed of, each under the prefix of its state's names."""
+    import torchmetrics
+
     return [
         (f"{path}." if path else "", part)
         for path, part in metric.named_modules()
