@@ -37,10 +37,13 @@ def parse(
     return args
 
 
-def load(args: argparse.Namespace, *, standardize: bool = False) -> tuple[data.Splits, str]:
+def load(
+    args: argparse.Namespace, *, standardize: bool = False, fast_images: int = 4000
+) -> tuple[data.Splits, str]:
     """Load Fashion-MNIST, or say that it is not to be had and load scikit-learn's digits.
 
-    With `standardize` each pixel has mean 0 and variance 1 over the training images.
+    With `standardize` each pixel has mean 0 and variance 1 over the training images, of which
+    `--fast` leaves `fast_images`.
     """
     try:
         splits, name = data.fashion_mnist(args.data_dir), "Fashion-MNIST"
@@ -50,7 +53,7 @@ def load(args: argparse.Namespace, *, standardize: bool = False) -> tuple[data.S
         console.print(f"{missing}\n[bold]Using scikit-learn's bundled digits instead.[/bold]")
         splits, name = data.digits(), "scikit-learn's digits"
     if args.fast:
-        splits = splits._replace(train=data.Batch(*(part[:4000] for part in splits.train)))
+        splits = splits._replace(train=data.Batch(*(part[:fast_images] for part in splits.train)))
     if standardize:
         mean = splits.train.inputs.mean(0)
         scale = splits.train.inputs.std(0).clamp(min=1e-3)

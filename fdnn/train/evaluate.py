@@ -54,6 +54,8 @@ def evaluate(
     """
     if not metrics:
         raise ValueError("`metrics` must hold at least one metric, got none")
+    if is_tensors(data) and any(len(part) == 0 for part in data):
+        raise ValueError("`data` must hold at least one example, got none")
     lanes = state.count.shape
     in_lanes = torch.vmap if lanes else lambda fn, in_dims=0: fn
 

@@ -56,3 +56,6 @@ def test_nothing_to_measure(task: Any) -> None:
         train.evaluate(task.model, task.begin(), task.data, {})
     with pytest.raises(ValueError, match="`data` must hold at least one batch"):
         train.evaluate(task.model, task.begin(), [], MEASURES)
+    none = tuple(part[:0] for part in task.data)
+    with pytest.raises(ValueError, match="`data` must hold at least one example, got none"):
+        train.evaluate(task.model, task.begin(), none, MEASURES)
