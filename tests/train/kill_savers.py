@@ -186,7 +186,7 @@ def kill_fit(folder: Path, delays: random.Random, lanes: int | None) -> None:
     step = train.make_step(train.supervised(model, F.cross_entropy), tx)
     inputs = fdnn.random.normal(fdnn.random.key(1), (50, 5))
     data = inputs, (inputs @ fdnn.random.normal(fdnn.random.key(2), (5, 3))).argmax(1)
-    options: Any = {"epochs": 10, "batch_size": 8, "compile": False, "progress": False}
+    options: Any = {"epochs": 40, "batch_size": 8, "compile": False, "progress": False}
 
     def trainer(where: Path) -> Callable[[Report], None]:
         def child(report: Report) -> None:
@@ -215,9 +215,9 @@ def kill_fit(folder: Path, delays: random.Random, lanes: int | None) -> None:
         killer = delays.randint(1, 3), delays.uniform(0, 0.02)
         _, finished = victim(trainer(folder / "killed"), *killer)
         kills += not finished
-    assert kills > 2, kills
+    assert kills > 1, kills
     whole, killed = (train.Checkpoints(folder / name) for name in ("whole", "killed"))
-    assert whole.steps()[-1] == killed.steps()[-1] == 10 * 7
+    assert whole.steps()[-1] == killed.steps()[-1] == 40 * 7
     wanted, found = whole.load(), killed.load()
     assert list(found) == list(wanted)
     assert all(torch.equal(found[path], wanted[path]) for path in wanted)
