@@ -38,6 +38,7 @@ def scale_by_radam(betas: Betas = (0.9, 0.999), eps: ScalarOrSchedule = 1e-8) ->
         ValueError: a value outside its range.
 
     Example:
+        >>> import torch
         >>> tx = scale_by_radam()
         >>> grads = {"w": torch.tensor([0.5, -2.0])}
         >>> tx.update(grads, tx.init(grads))[0]
@@ -102,6 +103,7 @@ def radam(
         ValueError: a value outside its range.
 
     Example:
+        >>> import torch
         >>> from fdnn import optim
         >>> tx = radam(lr=0.1)
         >>> params = {"w": torch.ones(1)}

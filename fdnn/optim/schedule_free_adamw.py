@@ -51,6 +51,7 @@ def schedule_free_adamw(
         ValueError: a value outside its range.
 
     Example:
+        >>> import torch
         >>> from fdnn import optim
         >>> tx = schedule_free_adamw(lr=0.1)
         >>> params = {"w": torch.ones(1)}

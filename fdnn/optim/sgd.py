@@ -39,6 +39,7 @@ def scale_by_momentum(
         ValueError: a value outside its range, or `nesterov` with dampening or without momentum.
 
     Example:
+        >>> import torch
         >>> tx = scale_by_momentum(0.9)
         >>> grads = {"w": torch.ones(1)}
         >>> _, state = tx.update(grads, tx.init(grads))
@@ -98,6 +99,7 @@ def sgd(
         ValueError: a value outside its range, or `nesterov` with dampening or without momentum.
 
     Example:
+        >>> import torch
         >>> from fdnn import optim
         >>> tx = sgd(lr=0.1, momentum=0.9)
         >>> params = {"w": torch.ones(1)}
