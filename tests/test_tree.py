@@ -645,3 +645,8 @@ def test_compiles_whole() -> None:
     lanes = torch.compile(vmap(everything), fullgraph=True, dynamic=False, backend="aot_eager")
     assert_same(lanes(*tree.stack(RUNS)), vmap(everything)(*tree.stack(RUNS)))
     torch._dynamo.reset()
+
+
+def test_select_without_a_choice_is_all() -> None:
+    nested = {"b": 1, "a": {"y": (2, 3), "x": 4}}
+    assert tree.select(nested) == dict(zip(tree.paths(nested), tree.leaves(nested), strict=True))

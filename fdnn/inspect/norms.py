@@ -114,6 +114,6 @@ def _norm(x: Tensor) -> Tensor:
 
 def _select(leaves: Tree, where: Where | None) -> dict[str, Tensor]:
     """The chosen leaves by path, those of a dict in its own order."""
-    chosen = tree.select(leaves, where if where is not None else lambda path, leaf: True)
+    chosen = tree.select(leaves, where)
     first = leaves if isinstance(leaves, dict) else ()
     return {path: chosen[path] for path in first if path in chosen} | chosen

@@ -14,6 +14,7 @@ from fdnn.inspect.layers import intercepted, named_layers, owner, tensors
 from fdnn.inspect.norms import norm
 from fdnn.model import Model
 from fdnn.train.batches import arguments
+from fdnn.train.step import scalar_loss
 from fdnn.types import Buffers, Key, Params
 
 __all__ = ["LayerSignals", "signal_propagation"]
@@ -126,12 +127,7 @@ def signal_propagation(
 
         with intercepted(layers, see):
             output, _ = model.apply(params, buffers, *args, key=key, train=train, **keywords)
-        value = criterion(output, target)
-        if value.ndim != 0:
-            raise ValueError(
-                f"`criterion` must return a 0-d tensor, got shape {tuple(value.shape)}; "
-                "average it over the batch"
-            )
+        value = scalar_loss(criterion(output, target))
         outputs = [x for _, found in seen.values() for x in found]
         grads = iter(_autograd_grad((value,), [*params.values(), *outputs]))
         weight_grads: dict[str | None, list[Tensor]] = {}

@@ -12,7 +12,7 @@ from fdnn import tree
 from fdnn.optim.blocks.learning_rate import maximize as turn_around
 from fdnn.optim.core.chain import Chain, chain
 from fdnn.optim.core.check import check
-from fdnn.optim.core.modes import by_path, like, real_leaves
+from fdnn.optim.core.modes import like, real_leaves
 from fdnn.optim.core.part import Hyper, Notes, Part
 from fdnn.types import ScalarOrSchedule, Tree
 
@@ -87,7 +87,7 @@ def scale_by_adafactor(
         stored: Tree,
         **_: Any,
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        grads, dtypes = by_path(updates), {p: x.dtype for p, x in by_path(stored).items()}
+        grads, dtypes = tree.select(updates), {p: x.dtype for p, x in tree.select(stored).items()}
         fresh = (count + 1).to(hyper["beta2_decay"].dtype) ** hyper["beta2_decay"]
 
         def mean(old: Tensor, squares: Tensor, dim: int | None = None) -> Tensor:

@@ -188,7 +188,7 @@ def schedule_free_eval_params(opt_state: OptState, params: Params) -> Params:
                 f"`opt_state` must be of one run, got {tuple(beta.shape)} of them stacked: "
                 "use vmap(schedule_free_eval_params)"
             )
-        params = _average(params, beta, tree.select(z, lambda *_: True), halves)
+        params = _average(params, beta, tree.select(z), halves)
     return params
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fdnn import tree
 from fdnn.optim.blocks.decay import add_decayed_weights
 from fdnn.optim.blocks.learning_rate import scale_by_learning_rate
 from fdnn.optim.core.branch import either
@@ -15,7 +16,6 @@ from fdnn.optim.core.chain import Chain, chain
 from fdnn.optim.core.check import check, is_zero
 from fdnn.optim.core.modes import (
     Matrices,
-    by_path,
     eigh,
     gram,
     like,
@@ -79,7 +79,7 @@ def scale_by_shampoo(epsilon: ScalarOrSchedule = 1e-4, update_freq: int = 1) -> 
     def update(
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        moved = by_path(updates)
+        moved = tree.select(updates)
         sums: dict[str, Matrices] = {}
         roots: dict[str, Matrices] = {}
         for path, old in slots["precond"].items():

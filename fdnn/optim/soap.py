@@ -17,7 +17,6 @@ from fdnn.optim.core.check import check
 from fdnn.optim.core.leafwise import leafwise
 from fdnn.optim.core.modes import (
     Matrices,
-    by_path,
     eigh,
     gram,
     like,
@@ -120,7 +119,11 @@ def scale_by_soap(
         keep1, keep2 = torch.where(first, 1.0, beta1), torch.where(first, 1.0, beta2)
 
         m = leafwise(lambda m, g: m * keep1 + g * (1 - keep1), slots["exp_avg"], updates)
-        grads, means, squares = by_path(updates), by_path(m), by_path(slots["exp_avg_sq"])
+        grads, means, squares = (
+            tree.select(updates),
+            tree.select(m),
+            tree.select(slots["exp_avg_sq"]),
+        )
         grams: dict[str, Matrices] = {}
         bases: dict[str, Matrices] = {}
         found: dict[str, Tensor] = {}

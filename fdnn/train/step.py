@@ -56,15 +56,19 @@ def supervised(model: Model, criterion: Callable[[Any, Any], Tensor]) -> Loss:
         *inputs, target = batch
         args, keywords = arguments(inputs)
         output, buffers = model.apply(params, buffers, *args, key=key, train=True, **keywords)
-        value = criterion(output, target)
-        if value.ndim != 0:
-            raise ValueError(
-                f"`criterion` must return a 0-d tensor, got shape {tuple(value.shape)}; "
-                "average it over the batch"
-            )
-        return value, buffers
+        return scalar_loss(criterion(output, target)), buffers
 
     return loss
+
+
+def scalar_loss(value: Tensor) -> Tensor:
+    """Return what a criterion returned, or raise ValueError if it is not 0-d."""
+    if value.ndim != 0:
+        raise ValueError(
+            f"`criterion` must return a 0-d tensor, got shape {tuple(value.shape)}; "
+            "average it over the batch"
+        )
+    return value
 
 
 def make_step(loss: Loss, tx: GradientTransformation, *, differentiable: bool = False) -> Step:

@@ -119,7 +119,7 @@ def carry_over(state: TrainState, model: Model, tx: GradientTransformation) -> T
 
 def _kept(new: Tree, old: Tree) -> Tree:
     """Put the leaves of `old` into `new` wherever the paths and shapes are the same."""
-    known = tree.select(old, lambda path, leaf: True)
+    known = tree.select(old)
 
     def choose(path: str, leaf: Tensor) -> Tensor:
         found = known.get(path, leaf)

@@ -19,12 +19,13 @@ __all__ = [
 ]
 
 
-def select(tree: Tree, where: Where) -> dict[str, Any]:
+def select(tree: Tree, where: Where | None = None) -> dict[str, Any]:
     """Return the chosen leaves as a flat dict from path to leaf.
 
     Args:
         tree: any tree.
-        where: a glob on paths (`"*.weight"`), several globs, or a predicate `(path, leaf)`.
+        where: a glob on paths (`"*.weight"`), several globs, or a predicate `(path, leaf)`; all
+            leaves if left out.
 
     Raises:
         ValueError: a glob matches no path; the message lists the paths there are.
@@ -33,6 +34,8 @@ def select(tree: Tree, where: Where) -> dict[str, Any]:
         >>> select({"0.weight": 1, "0.bias": 2, "1.weight": 3}, "*.weight")
         {'0.weight': 1, '1.weight': 3}
     """
+    if where is None:
+        return dict(named_leaves(tree))
     chosen = _chooser(tree, where)
     return {path: leaf for path, leaf in named_leaves(tree) if chosen(path, leaf)}
 

@@ -14,6 +14,7 @@ from fdnn.inspect.mistakes.targets import target_mistakes
 from fdnn.inspect.mistakes.trace import Op, Recorder, run
 from fdnn.model import Model
 from fdnn.train.batches import arguments
+from fdnn.train.step import scalar_loss
 from fdnn.types import Buffers, Key, Params
 
 __all__ = ["Rehearsal", "rehearse"]
@@ -104,11 +105,7 @@ def _rehearse(
                     value = criterion(output, target)
             else:
                 value = known.input.sum() if fails(known) else criterion(output, target)
-        if value.ndim != 0:
-            raise ValueError(
-                f"`criterion` must return a 0-d tensor, got shape {tuple(value.shape)}; "
-                "average it over the batch"
-            )
+        value = scalar_loss(value)
     return Rehearsal(train, leaves, forward, recorder.ops, losses, wrong, value)
 
 

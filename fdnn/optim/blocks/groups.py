@@ -252,9 +252,7 @@ def _names(
             for path in tree.select(leaves, where):
                 label_of.setdefault(path, label)
     else:
-        label_of = {
-            path: labels(path, leaf) for path, leaf in tree.select(leaves, lambda *_: True).items()
-        }
+        label_of = {path: labels(path, leaf) for path, leaf in tree.select(leaves).items()}
     unlabelled = [path for path in tree.paths(leaves) if label_of.get(path) not in transforms]
     if unlabelled:
         raise ValueError(

@@ -18,7 +18,6 @@ from fdnn.types import Tree
 
 __all__ = [
     "Matrices",
-    "by_path",
     "eigh",
     "gram",
     "like",
@@ -31,19 +30,14 @@ Matrices = dict[str, Tensor]
 """A square matrix for some dimensions of a tensor, by the dimension's number ("0", "1", ...)."""
 
 
-def by_path(leaves: Tree) -> dict[str, Any]:
-    """Return all leaves as a flat dict from their paths."""
-    return tree.select(leaves, lambda path, leaf: True)
-
-
 def like(leaves: Tree, values: dict[str, Any]) -> Tree:
-    """Put what `by_path` gave, or something in its place, back into the containers of `leaves`."""
+    """Put what `tree.select` gave, or others in its place, back into the containers of `leaves`."""
     return tree.map_with_path(lambda path, _: values[path], leaves)
 
 
 def real_leaves(name: str, params: Tree) -> dict[str, Tensor]:
     """Return the parameters by path, or raise TypeError if one is complex."""
-    found = by_path(params)
+    found = tree.select(params)
     for path, leaf in found.items():
         if leaf.is_complex():
             raise TypeError(
