@@ -64,14 +64,15 @@ def load(
 
 
 def stack(
-    splits: data.Splits, depth: int, activation: type[nn.Module], width: int = 100
+    splits: data.Splits, depth: int, activation: type[nn.Module], dropout: float = 0.0
 ) -> nn.Module:
-    """Build a classifier with `depth` hidden layers, nothing but linear maps and activations."""
+    """Build a classifier with `depth` layers of 100 units, dropout before each linear layer."""
     classes, pixels = int(splits.train.targets.max()) + 1, splits.train.inputs[0].numel()
     layers: list[nn.Module] = [nn.Flatten()]
-    for inputs in [pixels] + [width] * (depth - 1):
-        layers += [nn.Linear(inputs, width), activation()]
-    return nn.Sequential(*layers, nn.Linear(width, classes))
+    for inputs in [pixels] + [100] * (depth - 1):
+        layers += [nn.Dropout(dropout), nn.Linear(inputs, 100), activation()]
+    layers += [nn.Dropout(dropout), nn.Linear(100, classes)]
+    return nn.Sequential(*(x for x in layers if dropout or not isinstance(x, nn.Dropout)))
 
 
 def spread(values: Tensor) -> dict[str, float]:

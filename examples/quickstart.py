@@ -20,7 +20,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from _fashion_mnist import add_arguments, console, load, parse, spread
+from _fashion_mnist import add_arguments, console, load, parse, spread, stack
 from rich.table import Table
 from torch import Tensor, nn, vmap
 
@@ -34,16 +34,15 @@ TORCH_STEPS = 1000  # how long the torch.optim loop is timed after each epoch
 def main() -> None:
     args = parse_args()
     splits, name = load(args)
-    classes = int(splits.train.targets.max()) + 1
     console.print(
         f"{name}: {len(splits.train.targets)} images to train on. "
         f"{args.seeds} seeds, {args.epochs} epochs, batches of {BATCH_SIZE}."
     )
-    runs = Runs(splits, classes, args)
+    runs = Runs(splits, args)
     runs.train()
     results = {"data": name, "seeds": args.seeds, "epochs": args.epochs, **runs.results()}
     show_runs(results)
-    results["mc_dropout"] = mc_dropout(splits, classes, args)
+    results["mc_dropout"] = mc_dropout(splits, args)
     show_mc_dropout(results["mc_dropout"])
     plot(runs, results, args.out / "quickstart.png")
     (args.out / "quickstart.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -56,21 +55,12 @@ def parse_args() -> argparse.Namespace:
     return parse(parser, fast_seeds=4, fast_epochs=2)
 
 
-def network(pixels: int, classes: int, hidden: int, dropout: float = 0.0) -> nn.Module:
-    """Build an MLP with `hidden` layers of 100 ReLUs, dropout before each linear layer."""
-    layers: list[nn.Module] = [nn.Flatten()]
-    for inputs in [pixels] + [100] * (hidden - 1):
-        layers += [nn.Dropout(dropout), nn.Linear(inputs, 100), nn.ReLU()]
-    layers += [nn.Dropout(dropout), nn.Linear(100, classes)]
-    return nn.Sequential(*(x for x in layers if dropout or not isinstance(x, nn.Dropout)))
-
-
 class Runs:
     """The main job: many seeds of the plain network, timed against a torch.optim loop."""
 
-    def __init__(self, splits: data.Splits, classes: int, args: argparse.Namespace):
+    def __init__(self, splits: data.Splits, args: argparse.Namespace):
         self.splits, self.args = splits, args
-        module = network(splits.train.inputs[0].numel(), classes, hidden=3)
+        module = stack(splits, 3, nn.ReLU)
         self.torch_loop = TorchLoop(module, splits.train)
         self.model = functionalize(module)
         self.metrics = {"accuracy": metrics.accuracy(), "log_loss": metrics.cross_entropy()}
@@ -140,9 +130,9 @@ class TorchLoop:
         self.step_seconds.append((time.perf_counter() - begun) / steps)
 
 
-def mc_dropout(splits: data.Splits, classes: int, args: argparse.Namespace) -> list[dict[str, Any]]:
+def mc_dropout(splits: data.Splits, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Train one network with dropout, and average its predictions over random masks."""
-    model = functionalize(network(splits.train.inputs[0].numel(), classes, hidden=2, dropout=0.2))
+    model = functionalize(stack(splits, 2, nn.ReLU, dropout=0.2))
     tx = optim.sgd(lr=0.01, momentum=0.9)
     step = train.make_step(train.supervised(model, F.cross_entropy), tx)
     state, _ = train.fit(
