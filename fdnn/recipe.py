@@ -108,8 +108,8 @@ def recipe(
 
     The schedule is 1cycle if `total_steps` is known, which gets the most out of a fixed number of
     steps; otherwise a constant rate, to be lowered when the validation loss stands still
-    (`schedules.reduce_on_plateau`). Weight decay acts on weights alone, not on biases and norms.
-    Keep the parameters of the best validation loss.
+    (`train.plateau`). Weight decay acts on weights alone, not on biases and norms.
+    Keep the parameters of the best validation loss (`train.early_stopping`).
 
     Args:
         depth: number of hidden layers.
@@ -182,13 +182,13 @@ def recipe(
             ),
             "schedule": (
                 f"constant {rate}: lower it when the validation loss stands still "
-                "(`schedules.reduce_on_plateau`), or say `total_steps`"
+                "(`train.plateau`), or say `total_steps`"
                 if total_steps is None
                 else f"1cycle up to {highest}: the most out of a fixed number of steps"
             ),
             "regularization": (
                 "weight decay of weights, not of biases and norms; keep the parameters of the best "
-                "validation loss (early stopping)"
+                "validation loss (`train.early_stopping`)"
             ),
         },
     )

@@ -8,7 +8,7 @@ from fdnn.metrics.means import (
     mean_absolute_error,
     mean_squared_error,
 )
-from fdnn.metrics.metric import Metric
+from fdnn.metrics.metric import Metric, in_lanes
 
 __all__ = [
     "MeanState",
@@ -16,6 +16,7 @@ __all__ = [
     "accuracy",
     "cross_entropy",
     "from_torchmetrics",
+    "in_lanes",
     "mean_absolute_error",
     "mean_squared_error",
 ]

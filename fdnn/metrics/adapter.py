@@ -19,7 +19,7 @@ _BOOKKEEPING = {"_cache", "_computed", "_forward_cache", "_is_synced", "_update_
 
 
 def from_torchmetrics(metric: torchmetrics.Metric) -> Metric:
-    """Make a metric of torchmetrics pure, for evaluation outside `vmap`.
+    """Make a metric of torchmetrics pure.
 
     Args:
         metric: any that keeps its state where torchmetrics' `add_state` puts it, also sums and
@@ -33,7 +33,8 @@ def from_torchmetrics(metric: torchmetrics.Metric) -> Metric:
     Raises:
         TypeError: `metric` is not one; a collection wants one call for each of its members.
         ValueError: the metric keeps state elsewhere (when used), so that it cannot be pure.
-        RuntimeError: under `vmap`, which most of torchmetrics does not support.
+        RuntimeError: under `vmap`, which most of torchmetrics does not support. `train.evaluate`
+            measures the lanes of a stacked state one after the other (`in_lanes`).
 
     Example:
         >>> from torchmetrics.regression import R2Score
@@ -63,7 +64,7 @@ def from_torchmetrics(metric: torchmetrics.Metric) -> Metric:
     def compute(state: dict[str, Any]) -> Any:
         return _call(_restore(pristine, state), "compute")
 
-    return Metric(init, update, compute)
+    return Metric(init, update, compute, vmaps=False)
 
 
 def _parts(metric: torchmetrics.Metric) -> list[tuple[str, torchmetrics.Metric]]:
@@ -117,8 +118,8 @@ def _call(metric: torchmetrics.Metric, method: str, *args: Any) -> Any:
         raise RuntimeError(
             f"torchmetrics' {type(metric).__name__} does not run under vmap "
             f"({str(err).splitlines()[0]}). Use a metric of "
-            "fdnn.metrics (accuracy, cross_entropy, mean_squared_error, ...), or loop over the "
-            "lanes: state = update(state, output[lane], target)."
+            "fdnn.metrics (accuracy, cross_entropy, mean_squared_error, ...), or "
+            "`metrics.in_lanes`, which measures one lane after the other."
         ) from err
     after = _hidden(metric)
     changed = [name for name in after if after[name] is not before.get(name)]

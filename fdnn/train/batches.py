@@ -42,6 +42,11 @@ class Tensors:
         """Gather a batch."""
         return tuple(part[index] for part in self.data)
 
+    def place(self, index: Tensor, path: str, place: tuple[int, ...]) -> str:
+        """Name an element of a batch, `path` and `place` in it, by where it stands in the data."""
+        row = index[place[: index.ndim]].item()
+        return f"data.{path}{[row, *place[index.ndim :]]}"
+
     def is_full(self, index: Tensor) -> bool:
         """Tell whether a batch has the usual size."""
         return index.shape[-1] == self.batch_size
@@ -64,6 +69,10 @@ class Loader:
     def look_up(self, batch: Any) -> Any:
         """Return the batch itself."""
         return batch
+
+    def place(self, batch: Any, path: str, place: tuple[int, ...]) -> str:
+        """Name an element of a batch."""
+        return f"batch.{path}{list(place)}"
 
     def is_full(self, batch: Any) -> bool:
         """Say yes: what size is usual cannot be known."""

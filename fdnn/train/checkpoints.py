@@ -29,6 +29,8 @@ class Checkpoints:
         folder: made at the first save, if need be.
         keep_last: how many of the latest are kept, at least 1; None keeps all.
         keep_best: how many of the best by `metric` are kept besides.
+        metric: the name of the number in the history by which `fit` ranks them, of many runs their
+            mean.
         mode: "min" if a low metric is good, "max" if a high one is.
         asynchronous: write in the background. `save` then copies the state to the CPU and returns,
             after waiting for the write before it, if that is not done. An error of a write is
@@ -53,6 +55,7 @@ class Checkpoints:
         *,
         keep_last: int | None = 3,
         keep_best: int = 1,
+        metric: str | None = None,
         mode: str = "min",
         asynchronous: bool = False,
     ):
@@ -62,7 +65,7 @@ class Checkpoints:
             raise ValueError(f"`keep_best` must be at least 0, got {keep_best}")
         if mode not in ("min", "max"):
             raise ValueError(f'`mode` must be "min" or "max", got {mode!r}')
-        self.folder = Path(folder)
+        self.folder, self.metric = Path(folder), metric
         self._keep_last, self._keep_best = keep_last, keep_best
         self._sign = 1 if mode == "min" else -1
         self._writer = ThreadPoolExecutor(1, "checkpoints") if asynchronous else None

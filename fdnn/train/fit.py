@@ -1,27 +1,30 @@
-"""`fit`: the training loop, with progress, history, interruption and resumption."""
+"""`fit`: the training loop, with progress, history, monitors, interruption and resumption."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fdnn import tree
-from fdnn.jit import jit
-from fdnn.train.batches import Loader, Tensors, source
+from fdnn.train import monitor as watch
+from fdnn.train.batches import source
+from fdnn.train.checkpoints import Checkpoints
+from fdnn.train.chunks import in_chunks, num_chunks
+from fdnn.train.epochs import Info, epoch_runner
+from fdnn.train.monitor import Monitor
+from fdnn.train.nonfinite import POLICIES, is_finite
+from fdnn.train.progress import progress_bar
 from fdnn.train.state import TrainState
 from fdnn.train.step import Step
 
 __all__ = ["fit"]
 
-Info = dict[str, Tensor]
 Evaluation = Callable[[TrainState], Mapping[str, Tensor]]
-Advance = Callable[[int], None]
+Callback = Callable[[TrainState, Info], Any]
 
 
 def fit(
@@ -32,16 +35,22 @@ def fit(
     epochs: int,
     batch_size: int = 32,
     evaluate: Evaluation | None = None,
+    monitors: Mapping[str, Monitor] | None = None,
+    callbacks: Sequence[Callback] = (),
+    checkpoints: Checkpoints | None = None,
+    nonfinite: str = "stop",
     chunk_size: int | None = None,
     steps_per_call: int = 1,
     compile: bool = True,
     progress: bool = True,
 ) -> tuple[TrainState, dict[str, Tensor]]:
-    """Train until every run has seen the data `epochs` times.
+    """Train until every run has seen the data `epochs` times, or is stopped by a monitor.
 
     A stacked state (many runs) trains all lanes at once, each in its own order of the data. The
     order of an epoch is a function of the run's key and the epoch's number, so a state taken from
     the middle goes on exactly where it was: call `fit` again with the same arguments.
+
+    After each epoch, in this order: `evaluate`, the monitors, the checkpoint, the callbacks.
 
     Args:
         step: from `make_step`.
@@ -53,6 +62,18 @@ def fit(
         batch_size: examples in a step, if `data` is tensors. The last batch of an epoch may be
             smaller, as with a `DataLoader`.
         evaluate: called with the state after each epoch; what it returns enters the history.
+            `evaluator` makes one.
+        monitors: by name, such as `early_stopping` and `plateau`. Their memories are in
+            `state.monitors` and go on from there, those of names not given here are dropped.
+        callbacks: each is called with the state and the numbers of the epoch, `epoch` (how many
+            are done) among them. If one returns True, training ends. `csv_logger` and
+            `tensorboard_logger` make such.
+        checkpoints: where the state is saved after each epoch. If there is one already, training
+            goes on from the latest instead of from `state`.
+        nonfinite: what to do if a loss or a parameter is nan or infinite. `"stop"`: raise, with
+            the batch and the first bad place. `"report"`: warn, and go on (a lane that is lost
+            does not disturb the others). `"skip"`: leave that step out; the history counts them
+            as `skipped`.
         chunk_size: how many lanes to run at once; all of them if left out. It changes how much
             memory and cache a step takes, not the result.
         steps_per_call: steps in one compiled call, which saves its overhead; not the result.
@@ -63,14 +84,20 @@ def fit(
     Returns:
         The state after training, and the history: for each number that the steps and `evaluate`
         report, a tensor of shape `(epochs,)` or `(epochs, lanes)`, the steps' averaged over the
-        epoch. Only the epochs of this call are in it. On interruption (Ctrl-C), the state and
-        history after the last whole epoch, with a warning.
+        epoch. Only the epochs of this call are in it; the numbers of a lane that had stopped are
+        nan. On interruption (Ctrl-C), the state and history after the last whole epoch, with a
+        warning.
 
     Raises:
         TypeError: `data` is neither tensors nor a sized iterable.
         ValueError: a size is not positive, the tensors of `data` differ in length, or the lanes
-            of `state` in their number of steps; or the optimizer's schedules (`one_cycle`) are not
-            as long as the run.
+            of `state` that still train in their number of steps; `nonfinite` is none of the three;
+            the optimizer's schedules (`one_cycle`) are not as long as the run; or `checkpoints`
+            holds other runs.
+        FloatingPointError: a number is not finite (`nonfinite="stop"`).
+
+        Whatever stops training, also an error of the data, of a callback or of a full disk, has
+        the state after the last whole epoch in its attribute `state`, and the history in `history`.
 
     Example:
         >>> import torch.nn.functional as F
@@ -87,16 +114,16 @@ def fit(
         >>> history["loss"].shape
         torch.Size([5, 3])
     """
-    for name, size in (
+    for argument, size in (
         ("epochs", epochs),
         ("batch_size", batch_size),
         ("chunk_size", 1 if chunk_size is None else chunk_size),
         ("steps_per_call", steps_per_call),
     ):
         if size < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {size}")
-    if state.count.min() != state.count.max():
-        raise ValueError(f"`state` must have one count of steps in all lanes, got {state.count}")
+            raise ValueError(f"`{argument}` must be at least 1, got {size}")
+    if nonfinite not in POLICIES:
+        raise ValueError(f"`nonfinite` must be one of {POLICIES}, got {nonfinite!r}")
     batches = source(data, batch_size)
     length = getattr(step, "total_steps", None)
     if length not in (None, epochs * batches.steps):
@@ -104,19 +131,51 @@ def fit(
             f"`epochs` times the steps of an epoch must be {length}, the length of the optimizer's "
             f"schedules, got {epochs} x {batches.steps} = {epochs * batches.steps}"
         )
-    run_epoch = _epoch_runner(step, batches, state.count.ndim > 0, steps_per_call, compile)
-    chunks = _cut(state, chunk_size)
-    begun, skip = divmod(int(state.count.max()), batches.steps)
+    monitors = dict(monitors or {})
+    state = watch.begin(monitors, state)
+    if checkpoints is not None and checkpoints.latest() is not None:
+        state = _latest(checkpoints, state)
+    stopped = watch.stopped(monitors, state)
+    begun, skip = divmod(_count(state, stopped), batches.steps)
     rows: list[Info] = []
-    with _progress_bar(progress, (epochs - begun) * batches.steps * len(chunks)) as advance:
+    steps = (epochs - begun) * batches.steps * num_chunks(state, chunk_size)
+    with progress_bar(progress, steps, epochs) as bar:
+        run_epoch = epoch_runner(
+            step,
+            batches,
+            bar.advance,
+            stacked=state.count.ndim > 0,
+            steps_per_call=steps_per_call,
+            compile=compile,
+            nonfinite=nonfinite,
+        )
+        lost: list[int] = []
         try:
             for epoch in range(begun, epochs):
-                done = [run_epoch(chunk, epoch, skip, advance) for chunk in chunks]
-                chunks, skip = [chunk for chunk, _ in done], 0
-                state, row = _joined(chunks), _joined([info for _, info in done])
-                rows.append(
-                    row | tree.map(torch.as_tensor, dict(evaluate(state)) if evaluate else {})
-                )
+                if stopped.all():
+                    break
+                new, row = in_chunks(run_epoch, state, stopped, chunk_size, epoch, skip)
+                if evaluate is not None:
+                    row |= tree.map(torch.as_tensor, dict(evaluate(new)))
+                if monitors:
+                    new, row = _held(stopped, watch.look(monitors, new, row), state, row)
+                    stopped = watch.stopped(monitors, new)
+                    new = tree.where(stopped, watch.finish(monitors, new), new)
+                state, skip = new, 0
+                rows.append(row)
+                bar.epoch(epoch + 1, row)
+                if nonfinite == "report":
+                    lost = _report(state, epoch, lost)
+                if checkpoints is not None:
+                    name = checkpoints.metric
+                    metric = None if name is None else watch.number(row, name).nanmean()
+                    checkpoints.save(state, int(state.count.max()), metric)
+                told = {**row, "epoch": torch.tensor(epoch + 1)}
+                if any([callback(state, told) is True for callback in callbacks]):
+                    break
+            if checkpoints is not None:
+                checkpoints.wait()
+            state = watch.finish(monitors, state)
         except KeyboardInterrupt:
             warnings.warn(
                 f"interrupted: returning the state after {int(state.count.max())} steps; call "
@@ -124,73 +183,64 @@ def fit(
                 RuntimeWarning,
                 stacklevel=2,
             )
-    return state, tree.stack(rows) if rows else {}
+        except Exception as error:
+            vars(error).update(state=state, history=_history(rows))
+            error.add_note(
+                f"in `fit`: this error's `state` is that after {int(state.count.max())} steps, "
+                "the last whole epoch, and its `history` what was reported until then"
+            )
+            raise
+        finally:
+            if checkpoints is not None:
+                checkpoints.wait()
+    return state, _history(rows)
 
 
-def _epoch_runner(
-    step: Step, batches: Tensors | Loader, stacked: bool, steps_per_call: int, compile: bool
-) -> Callable[[TrainState, int, int, Advance], tuple[TrainState, Info]]:
-    """Build the function that takes a state through one epoch, but for its first `skip` steps."""
-
-    def one(state: TrainState, pick: Any) -> tuple[TrainState, Info]:
-        return step(state, batches.look_up(pick))
-
-    single = torch.vmap(one, in_dims=(0, batches.in_dim)) if stacked else one
-
-    def several(state: TrainState, *picks: Any) -> tuple[TrainState, Info]:
-        infos = []
-        for pick in picks:
-            state, info = single(state, pick)
-            infos.append(info)
-        return state, _summed(infos)
-
-    fast = jit(several, donate_argnums=0) if compile else several
-
-    def run_epoch(
-        state: TrainState, epoch: int, skip: int, advance: Advance
-    ) -> tuple[TrainState, Info]:
-        state = tree.map(torch.clone, state)  # for `fast` to overwrite
-        picks = itertools.islice(batches.picks(state, epoch), skip, None)
-        # Summed on the way: thousands of small tensors that stay would cut up the memory that the
-        # large ones of each step come from, so that these would have to be new every time.
-        total: Info = {}
-        while group := list(itertools.islice(picks, steps_per_call)):
-            fits = len(group) == steps_per_call and batches.is_full(group[-1])
-            state, info = (fast if fits else several)(state, *group)
-            total = _summed([total, info]) if total else info
-            advance(len(group))
-        return state, tree.map(lambda sum: sum / (batches.steps - skip), total)
-
-    return run_epoch
+def _latest(checkpoints: Checkpoints, state: TrainState) -> TrainState:
+    """Load the latest checkpoint, which must be of the same runs."""
+    found: TrainState = checkpoints.load(like=state)
+    if not torch.equal(found.key, state.key):
+        raise ValueError(
+            f"`checkpoints` must be empty or hold the runs of `state`, got {checkpoints.folder}, "
+            f"with key {found.key.tolist()} where `state` has {state.key.tolist()}"
+        )
+    return found
 
 
-def _summed(infos: list[Info]) -> Info:
-    return tree.map(lambda *values: sum(values), *infos)  # type: ignore[no-any-return]
+def _count(state: TrainState, stopped: Tensor) -> int:
+    """Return the number of steps that all runs which still train have taken."""
+    counts = state.count if stopped.all() else state.count[~stopped]
+    if counts.min() != counts.max() and not stopped.all():
+        raise ValueError(f"`state` must have one count of steps in all lanes, got {state.count}")
+    return int(counts.max())
 
 
-def _cut(state: TrainState, chunk_size: int | None) -> list[TrainState]:
-    """Cut a stacked state into chunks of lanes."""
-    if state.count.ndim == 0 or chunk_size is None:
-        return [state]
-    starts = range(0, state.count.shape[0], chunk_size)
-    return [tree.map(lambda leaf, i=i: leaf[i : i + chunk_size], state) for i in starts]
+def _held(stopped: Tensor, new: TrainState, old: TrainState, row: Info) -> tuple[TrainState, Info]:
+    """Leave the lanes that have stopped as they were; their numbers are nan."""
+    if not stopped.any():
+        return new, row
+    row = {
+        name: tree.where(~stopped, value, torch.full_like(value, torch.nan))
+        if value.is_floating_point() and value.shape[:1] == stopped.shape
+        else value
+        for name, value in row.items()
+    }
+    return tree.where(stopped, old, new), row
 
 
-def _joined(chunks: list[Any]) -> Any:
-    return tree.map(lambda *parts: torch.cat(parts), *chunks) if len(chunks) > 1 else chunks[0]
+def _report(state: TrainState, epoch: int, known: list[int]) -> list[int]:
+    """Warn of runs whose parameters are not finite, each once."""
+    check = torch.vmap(is_finite) if state.count.ndim else is_finite
+    lost: list[int] = (~check(state.params)).reshape(-1).nonzero().flatten().tolist()
+    if new := [lane for lane in lost if lane not in known]:
+        which = f" of lanes {new}" if state.count.ndim else ""
+        warnings.warn(
+            f"epoch {epoch}: parameters{which} are not finite any more",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return lost
 
 
-@contextlib.contextmanager
-def _progress_bar(show: bool, total: int) -> Iterator[Advance]:
-    """Yield a function that moves a progress bar on by a number of steps."""
-    if not show:
-        yield lambda steps: None
-        return
-    try:
-        from rich.progress import Progress
-    except ImportError:
-        yield lambda steps: None
-        return
-    with Progress(transient=True) as bar:
-        task = bar.add_task("training", total=total)
-        yield lambda steps: bar.advance(task, steps)
+def _history(rows: list[Info]) -> dict[str, Tensor]:
+    return tree.stack(rows) if rows else {}

@@ -24,6 +24,7 @@ class TrainState(NamedTuple):
         opt_state: the optimizer's state.
         key: the run's key, never changed: step and shuffle keys are folded from it.
         count: steps taken, 0-d int64.
+        monitors: what the monitors of `fit` remember, by name. Steps neither see nor return it.
     """
 
     params: Params
@@ -31,6 +32,7 @@ class TrainState(NamedTuple):
     opt_state: Any
     key: Key
     count: Tensor  # type: ignore[assignment]
+    monitors: dict[str, Any] = {}  # noqa: RUF012, nobody writes into a state
 
 
 def init(model: Model, tx: GradientTransformation, key: Key, **rules: Any) -> TrainState:

@@ -51,6 +51,20 @@ def test_torchmetrics_measure_a_single_run(task: Any) -> None:
     torch.testing.assert_close(found["accuracy"], right)
 
 
+def test_torchmetrics_measure_each_lane(task: Any) -> None:
+    measured = {
+        "confusion": torchmetrics.ConfusionMatrix(task="multiclass", num_classes=3),
+        "auroc": torchmetrics.AUROC(task="multiclass", num_classes=3),
+    }
+    measured = {name: metrics.from_torchmetrics(metric) for name, metric in measured.items()}
+    many = train.evaluate(task.model, task.begin_many(3), task.data, measured, batch_size=8)
+    assert many["confusion"].shape == (3, 3, 3)
+    for lane in range(3):
+        alone = train.evaluate(task.model, task.begin(lane), task.data, measured, batch_size=8)
+        assert torch.equal(many["confusion"][lane], alone["confusion"])
+        torch.testing.assert_close(many["auroc"][lane], alone["auroc"], rtol=1e-5, atol=1e-6)
+
+
 def test_nothing_to_measure(task: Any) -> None:
     with pytest.raises(ValueError, match="`metrics` must hold at least one"):
         train.evaluate(task.model, task.begin(), task.data, {})

@@ -1,0 +1,101 @@
+"""NaN and infinity in training: notice them, skip them, find where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fdnn import tree
+from fdnn.train.batches import Loader, Tensors
+from fdnn.train.state import TrainState
+from fdnn.train.step import Step
+
+__all__ = ["POLICIES", "first_nonfinite", "is_finite", "locate", "skipping"]
+
+POLICIES = ("stop", "report", "skip")
+
+
+def is_finite(values: Any) -> Tensor:
+    """Tell whether all numbers of a tree are finite, as a 0-d tensor."""
+    parts = [torch.isfinite(leaf).all() for leaf in tree.leaves(values)]
+    return torch.stack(parts).all() if parts else torch.ones((), dtype=torch.bool)
+
+
+def skipping(step: Step) -> Step:
+    """Make a step leave a run as it is where its loss or its new parameters are not finite.
+
+    `info["skipped"]` says so, 1 or 0; the other numbers of a skipped step are 0. The count goes on,
+    so that the next batch comes next.
+    """
+
+    def guarded(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:
+        new, info = step(state, batch)
+        fine = is_finite((info.get("loss", ()), new.params))
+        kept = tree.where(fine, new._replace(count=state.count), state)
+        info = tree.map(lambda value: torch.where(fine, value, 0), info)
+        return kept._replace(count=new.count), {**info, "skipped": (~fine).to(torch.float32)}
+
+    return guarded
+
+
+def first_nonfinite(
+    numbers: Any, running: Tensor | None = None
+) -> tuple[str, tuple[int, ...], float] | None:
+    """Return path, place and value of the first number of a tree that is not finite.
+
+    Args:
+        numbers: a tree.
+        running: the runs to look at, bool, 0-d or of shape `(lanes,)`; all if left out.
+    """
+    for path, leaf in tree.select(numbers).items():
+        if isinstance(leaf, Tensor):
+            bad = ~torch.isfinite(leaf)
+            if running is not None:
+                bad = tree.where(running, bad, torch.zeros_like(bad))
+            if bad.any():
+                place = tuple(bad.nonzero()[0].tolist())
+                return path, place, leaf[place].item()
+    return None
+
+
+def locate(
+    advance: Callable[[TrainState, Any], tuple[TrainState, dict[str, Tensor]]],
+    state: TrainState,
+    picks: Iterable[tuple[int, Any]],
+    batches: Tensors | Loader,
+    running: Tensor,
+    first_lane: int,
+) -> str:
+    """Repeat an epoch step by step, and say where the first number that is not finite stands.
+
+    Args:
+        advance: one step, of one run or of many.
+        state: at the beginning of the epoch.
+        picks: numbers of batches, and what tells the steps these batches.
+        batches: where the picks come from.
+        running: the runs to look at, as in `first_nonfinite`.
+        first_lane: what the state's first lane is called.
+    """
+
+    def told(**numbers: Any) -> str:
+        found = first_nonfinite(numbers, running)
+        if found is None:
+            return ""
+        path, place, value = found
+        lane = f" of lane {place[0] + first_lane}" if running.ndim else ""
+        return f"`{path}`{lane} is {value}"
+
+    if before := told(params=state.params):
+        return f"before the first batch: {before}"
+    for index, pick in picks:
+        state, info = advance(tree.map(torch.clone, state), pick)
+        if after := told(loss=info.get("loss", ()), params=state.params):
+            culprit = first_nonfinite(batches.look_up(pick))
+            if culprit is None:
+                return f"batch {index}: {after}, though the batch is finite"
+            path, place, value = culprit
+            return f"batch {index}: {after}, and `{batches.place(pick, path, place)}` is {value}"
+    return "a second pass over the batches gave finite numbers, so it cannot be said where"
