@@ -94,6 +94,7 @@ def run(norm: Any, splits: data.Splits, args: argparse.Namespace) -> dict[str, A
         batch_size=BATCH_SIZE,
         evaluate=evaluate,
         chunk_size=args.seeds,
+        nonfinite="report",  # a run that diverges is a result
         compile=not args.no_compile,
     )
     loss, accuracy = (

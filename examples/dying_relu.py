@@ -90,6 +90,7 @@ def run(arm: str, splits: data.Splits, args: argparse.Namespace) -> list[dict[st
         epochs=args.epochs,
         batch_size=BATCH_SIZE,
         evaluate=evaluate,
+        nonfinite="report",  # a run that diverges is a result
         compile=not args.no_compile,
     )
     shares = torch.cat([first[None], history["dead"]]).unflatten(1, (len(RATES), args.seeds))

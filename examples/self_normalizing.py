@@ -100,6 +100,7 @@ def run(arm: Arm, splits: data.Splits, args: argparse.Namespace) -> dict[str, An
         epochs=args.epochs,
         batch_size=BATCH_SIZE,
         evaluate=evaluate,
+        nonfinite="report",  # a run that diverges is a result
         compile=not args.no_compile,
     )
     return {

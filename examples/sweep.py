@@ -46,7 +46,13 @@ def main() -> None:
     keys = vmap(random.key)(cells[:, 2].long())  # the same seeds in every cell: paired
     runs = vmap(begin)(cells[:, 0], cells[:, 1], keys)
     runs, _ = train.fit(
-        step, runs, digits.train, epochs=args.epochs, batch_size=64, compile=not args.fast
+        step,
+        runs,
+        digits.train,
+        epochs=args.epochs,
+        batch_size=64,
+        nonfinite="report",  # a run that diverges is a result
+        compile=not args.fast,
     )
     measured = train.evaluate(model, runs, digits.valid, {"accuracy": metrics.accuracy()})
     accuracy = measured["accuracy"].reshape(len(rates), len(decays), args.seeds)

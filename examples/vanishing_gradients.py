@@ -90,6 +90,7 @@ def run(arm: Arm, depth: int, splits: data.Splits, args: argparse.Namespace) -> 
         splits.train,
         epochs=args.epochs,
         batch_size=BATCH_SIZE,
+        nonfinite="report",  # a run that diverges is a result
         compile=not args.no_compile,
     )
     accuracy = train.evaluate(model, states, splits.test, {"accuracy": metrics.accuracy()})
