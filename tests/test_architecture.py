@@ -61,7 +61,7 @@ def test_imports_go_down(file: Path) -> None:
     [
         ("optree", {"tree"}),
         ("torchmetrics", {"metrics"}),
-        ("sklearn", {"data"}),
+        ("sklearn", {"data", "estimators"}),
         ("rich", {"train"}),
         ("safetensors", {"train"}),
     ],
