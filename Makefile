@@ -52,7 +52,7 @@ $(VENV)/has-examples: $(VENV)/made pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/has-everything: $(VENV)/made pyproject.toml constraints.txt
-	$(INSTALL) '.[dev,examples,jax]'
+	$(INSTALL) '.[dev,examples,finetune,jax]'
 	@touch $(VENV)/has-examples $@
 
 $(VENV)/made:
