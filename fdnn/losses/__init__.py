@@ -16,6 +16,7 @@ there, and then broadcasts. Margins, widths, temperatures, `alpha`, `gamma` and 
 may be floats or 0-d tensors, so that they can be swept by `vmap` and differentiated.
 """
 
+from fdnn.losses.class_weights import class_weights
 from fdnn.losses.classification import binary_cross_entropy_with_logits, cross_entropy, kl_div
 from fdnn.losses.contrastive import info_nce, nt_xent
 from fdnn.losses.embedding import contrastive_loss, cosine_embedding_loss, triplet_margin_loss
@@ -32,6 +33,7 @@ from fdnn.losses.regression import (
 
 __all__ = [
     "binary_cross_entropy_with_logits",
+    "class_weights",
     "contrastive_loss",
     "cosine_embedding_loss",
     "cross_entropy",

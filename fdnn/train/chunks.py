@@ -13,8 +13,9 @@ __all__ = ["in_chunks", "num_chunks"]
 
 
 def num_chunks(state: TrainState, chunk_size: int | None) -> int:
-    """Return how many chunks there are."""
-    return len(_starts(state, chunk_size))
+    """Return in how many chunks all lanes go."""
+    lanes = state.count.numel()
+    return -(-lanes // min(chunk_size or lanes, lanes))
 
 
 def in_chunks(
@@ -25,7 +26,10 @@ def in_chunks(
     epoch: int,
     skip: int,
 ) -> tuple[TrainState, Info]:
-    """Take all runs through an epoch, a chunk at a time; one that has stopped altogether rests.
+    """Take the runs that have not stopped through an epoch, a chunk at a time.
+
+    They are packed together, so that those that have stopped cost nothing by whole chunks. A chunk
+    is filled up by repeating its lanes, to a size that the step is compiled for already.
 
     Args:
         run_epoch: from `epoch_runner`.
@@ -36,30 +40,33 @@ def in_chunks(
         skip: how many of its steps have been taken already.
 
     Returns:
-        The state, and the mean of the steps' infos; nan for a chunk that rested.
+        The state, and the mean of the steps' infos; nan for runs that had stopped.
     """
-    bare, starts = state._replace(monitors={}), _starts(state, chunk_size)
-    if len(starts) == 1:
-        new, row = run_epoch(bare, epoch, skip, ~stopped, 0)
-        return new._replace(monitors=state.monitors), row
-    states: list[TrainState] = []
-    infos: dict[int, Info] = {}
-    for start in starts:
-        lanes = slice(start, start + starts.step)
-        chunk: TrainState = tree.map(lambda leaf, lanes=lanes: leaf[lanes], bare)
-        if not stopped[lanes].all():
-            chunk, infos[start] = run_epoch(chunk, epoch, skip, ~stopped[lanes], start)
-        states.append(chunk)
-    row = {}
-    for name, like in next(iter(infos.values())).items():
-        row[name] = like.new_full((len(stopped), *like.shape[1:]), torch.nan)
-        for start, info in infos.items():
-            row[name][start : start + starts.step] = info[name]
+    bare, memories = state._replace(monitors={}), state.monitors
+    if stopped.ndim == 0:
+        new, row = run_epoch(bare, epoch, skip, None)
+        return new._replace(monitors=memories), row
+    total = len(stopped)
+    full = min(chunk_size or total, total)
+    last = total % full or full  # the sizes there are
+    running = (~stopped).nonzero().flatten()
+    states, rows = [], []
+    for first in range(0, len(running), full):
+        lanes = running[first : first + full]
+        count = len(lanes)
+        size = last if count <= last else full
+        lanes = lanes[torch.arange(size, device=lanes.device) % count]
+        # A slice is no copy.
+        at = lanes if len(running) < total else slice(first, first + count)
+        chunk: TrainState = tree.map(lambda leaf, at=at: leaf[at], bare)
+        done = run_epoch(chunk, epoch, skip, lanes)
+        new, row = tree.map(lambda leaf, count=count: leaf[:count], done)
+        states.append(new)
+        rows.append(row)
     joined: TrainState = tree.map(lambda *parts: torch.cat(parts), *states)
-    return joined._replace(monitors=state.monitors), row
-
-
-def _starts(state: TrainState, chunk_size: int | None) -> range:
-    """Return the first lane of each chunk."""
-    lanes = len(state.count) if state.count.ndim else 1
-    return range(0, lanes, lanes if chunk_size is None or not state.count.ndim else chunk_size)
+    numbers: Info = tree.map(lambda *parts: torch.cat(parts), *rows)
+    if len(running) < total:
+        joined = tree.map(lambda old, new: old.index_copy(0, running, new), bare, joined)
+        blank = tree.map(lambda part: part.new_full((total, *part.shape[1:]), torch.nan), numbers)
+        numbers = tree.map(lambda old, new: old.index_copy(0, running, new), blank, numbers)
+    return joined._replace(monitors=memories), numbers

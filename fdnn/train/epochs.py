@@ -20,8 +20,8 @@ __all__ = ["Epoch", "Info", "epoch_runner"]
 
 Info = dict[str, Tensor]
 
-Epoch = Callable[[TrainState, int, int, Tensor, int], tuple[TrainState, Info]]
-"""`run_epoch(state, epoch, skip, running, first_lane) -> (state, the steps' mean info)`."""
+Epoch = Callable[[TrainState, int, int, Tensor | None], tuple[TrainState, Info]]
+"""`run_epoch(state, epoch, skip, lanes) -> (state, the steps' mean info)`."""
 
 _CALLS_BETWEEN_LOOKS = 100  # at the loss: Python has to wait for it
 
@@ -48,7 +48,8 @@ def epoch_runner(
         nonfinite: one of `POLICIES`.
 
     Returns:
-        The function. It raises FloatingPointError by the policy "stop", and whatever the step and
+        The function, which is told the numbers of the lanes (None for one run) to name them in
+        errors. It raises FloatingPointError by the policy "stop", and whatever the step and
         the data raise, with a note that says where.
     """
     guarded = skipping(step) if nonfinite == "skip" else step
@@ -72,10 +73,10 @@ def epoch_runner(
         return (fast if fits else several)(state, *picks)
 
     def run_epoch(
-        start: TrainState, epoch: int, skip: int, running: Tensor, first_lane: int
+        start: TrainState, epoch: int, skip: int, lanes: Tensor | None
     ) -> tuple[TrainState, Info]:
         def all_finite(numbers: dict[str, Any]) -> bool:
-            return nonfinite != "stop" or first_nonfinite(numbers, running) is None
+            return nonfinite != "stop" or first_nonfinite(numbers) is None
 
         state = tree.map(torch.clone, start)  # for `fast` to overwrite
         picks = itertools.islice(batches.picks(start, epoch), skip, None)
@@ -103,7 +104,7 @@ def epoch_runner(
             raise
         if not fine or not all_finite({"loss": total.get("loss", ()), "params": state.params}):
             again = itertools.islice(enumerate(batches.picks(start, epoch)), skip, None)
-            place = locate(call, start, again, batches, running, first_lane)
+            place = locate(call, start, again, batches, lanes)
             raise FloatingPointError(
                 f"epoch {epoch}, {place} (counted from 0). "
                 '`nonfinite="skip"` would leave such a step out, "report" go on with it'

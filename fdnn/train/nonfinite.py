@@ -41,23 +41,12 @@ def skipping(step: Step) -> Step:
     return guarded
 
 
-def first_nonfinite(
-    numbers: Any, running: Tensor | None = None
-) -> tuple[str, tuple[int, ...], float] | None:
-    """Return path, place and value of the first number of a tree that is not finite.
-
-    Args:
-        numbers: a tree.
-        running: the runs to look at, bool, 0-d or of shape `(lanes,)`; all if left out.
-    """
+def first_nonfinite(numbers: Any) -> tuple[str, tuple[int, ...], float] | None:
+    """Return path, place and value of the first number of a tree that is not finite."""
     for path, leaf in tree.select(numbers).items():
-        if isinstance(leaf, Tensor):
-            bad = ~torch.isfinite(leaf)
-            if running is not None:
-                bad = tree.where(running, bad, torch.zeros_like(bad))
-            if bad.any():
-                place = tuple(bad.nonzero()[0].tolist())
-                return path, place, leaf[place].item()
+        if isinstance(leaf, Tensor) and not torch.isfinite(leaf).all():
+            place = tuple((~torch.isfinite(leaf)).nonzero()[0].tolist())
+            return path, place, leaf[place].item()
     return None
 
 
@@ -66,8 +55,7 @@ def locate(
     state: TrainState,
     picks: Iterable[tuple[int, Any]],
     batches: Tensors | Loader,
-    running: Tensor,
-    first_lane: int,
+    lanes: Tensor | None,
 ) -> str:
     """Repeat an epoch step by step, and say where the first number that is not finite stands.
 
@@ -76,16 +64,15 @@ def locate(
         state: at the beginning of the epoch.
         picks: numbers of batches, and what tells the steps these batches.
         batches: where the picks come from.
-        running: the runs to look at, as in `first_nonfinite`.
-        first_lane: what the state's first lane is called.
+        lanes: what the state's lanes are called; None if it is one run.
     """
 
     def told(**numbers: Any) -> str:
-        found = first_nonfinite(numbers, running)
+        found = first_nonfinite(numbers)
         if found is None:
             return ""
         path, place, value = found
-        lane = f" of lane {place[0] + first_lane}" if running.ndim else ""
+        lane = "" if lanes is None else f" of lane {lanes[place[0]]}"
         return f"`{path}`{lane} is {value}"
 
     if before := told(params=state.params):

@@ -8,14 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fdnn import optim, random, tree
+from fdnn import optim, random
 from fdnn.model import Model
-from fdnn.optim.core.branch import can_see
+from fdnn.train.accumulate import Gradient, accumulate
 from fdnn.train.batches import arguments
+from fdnn.train.gradient import value_and_grad
 from fdnn.train.state import TrainState
+from fdnn.train.with_loss_scaling import loss_scale, unscaled
 from fdnn.types import Buffers, GradientTransformation, Key, Params
 
-__all__ = ["Loss", "Step", "make_step", "supervised", "value_and_grad"]
+__all__ = ["Loss", "Step", "make_step", "supervised"]
 
 Loss = Callable[[Params, Buffers, Any, Key], tuple[Tensor, Buffers]]
 """`loss(params, buffers, batch, key) -> (value, buffers)`."""
@@ -71,14 +73,23 @@ def scalar_loss(value: Tensor) -> Tensor:
     return value
 
 
-def make_step(loss: Loss, tx: GradientTransformation, *, differentiable: bool = False) -> Step:
+def make_step(
+    loss: Loss,
+    tx: GradientTransformation,
+    *,
+    num_microbatches: int = 1,
+    differentiable: bool = False,
+) -> Step:
     """Build the training step: gradient of the loss, then one step of the optimizer.
 
     Args:
         loss: as `supervised` builds it.
         tx: the optimizer. It is also given the loss, `value`, and the function
             `value_and_grad(params)` that evaluates it and its gradient elsewhere, on the same
-            batch under the same key.
+            batch under the same key. With `with_loss_scaling` in it, the loss is scaled for the
+            gradient.
+        num_microbatches: in how many parts, one after the other, a batch goes through the model,
+            which saves memory; see `accumulate`. The loss must be a mean over examples.
         differentiable: keep the graph through the step, to differentiate through training.
             Otherwise the new state is detached.
 
@@ -100,15 +111,15 @@ def make_step(loss: Loss, tx: GradientTransformation, *, differentiable: bool = 
         >>> state.count, sorted(info)
         (tensor(1), ['loss', 'lr'])
     """
-    gradient = value_and_grad(loss, differentiable=differentiable)
+    gradient = accumulate(_gradient(loss, differentiable), num_microbatches)
     tx = optim.with_extra_args(tx)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:
-        key = random.fold_in(state.key, state.count)
-        (value, buffers), grads = gradient(state.params, state.buffers, batch, key)
+        key, scale = random.fold_in(state.key, state.count), loss_scale(state.opt_state)
+        (value, buffers), grads = gradient(state.params, state.buffers, batch, key, scale)
 
         def elsewhere(params: Params) -> tuple[Tensor, Params]:
-            (value, _), grads = gradient(params, state.buffers, batch, key)
+            (value, _), grads = gradient(params, state.buffers, batch, key, scale)
             return value, grads
 
         params, opt_state = optim.step(
@@ -124,42 +135,21 @@ def make_step(loss: Loss, tx: GradientTransformation, *, differentiable: bool = 
     return step if differentiable else torch.no_grad()(step)
 
 
-def value_and_grad(
-    loss: Callable[..., tuple[Tensor, Any]], *, differentiable: bool = False
-) -> Callable[..., tuple[tuple[Tensor, Any], Params]]:
-    """Differentiate a loss with respect to its first argument, a flat dict of tensors.
+def _gradient(loss: Loss, differentiable: bool) -> Gradient:
+    """The loss and its gradient, which is taken of the loss times a scale, if there is one."""
 
-    Args:
-        loss: `loss(params, ...) -> (value, aux)`.
-        differentiable: keep the graph, so that the gradient can be differentiated again.
+    def scaled(
+        params: Params, buffers: Buffers, batch: Any, key: Key, scale: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, Buffers]]:
+        value, buffers = loss(params, buffers, batch, key)
+        return value if scale is None else value * scale, (value, buffers)
 
-    Returns:
-        A function of the same arguments that returns `((value, aux), grads)`.
+    differentiate = value_and_grad(scaled, differentiable=differentiable)
 
-    Example:
-        >>> square = value_and_grad(lambda params: (params["x"] ** 2, None))
-        >>> square({"x": torch.tensor(3.0)})
-        ((tensor(9.), None), {'x': tensor(6.)})
-    """
-
-    def transformed(params: Params, *args: Any) -> tuple[tuple[Tensor, Any], Params]:
-        grads, (value, aux) = torch.func.grad_and_value(loss, has_aux=True)(params, *args)
-        return (value, aux), grads
-
-    def taped(params: Params, *args: Any) -> tuple[tuple[Tensor, Any], Params]:
-        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-        with torch.enable_grad():
-            value, aux = loss(leaves, *args)
-        grads = torch.autograd.grad(
-            value, list(leaves.values()), allow_unused=True, materialize_grads=True
-        )
-        detached = tree.map(lambda x: x.detach() if isinstance(x, Tensor) else x, (value, aux))
-        return detached, dict(zip(leaves, grads, strict=True))
-
-    def gradient(params: Params, *args: Any) -> tuple[tuple[Tensor, Any], Params]:
-        # Autograd's tape costs half of what a functorch level does, but only outside of all
-        # transforms can it be used.
-        eager = can_see() and not differentiable
-        return taped(params, *args) if eager else transformed(params, *args)
+    def gradient(
+        params: Params, buffers: Buffers, batch: Any, key: Key, scale: Tensor | None
+    ) -> tuple[tuple[Tensor, Buffers], Params]:
+        (_, aux), grads = differentiate(params, buffers, batch, key, scale)
+        return aux, unscaled(grads, scale)
 
     return gradient

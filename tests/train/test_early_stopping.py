@@ -131,6 +131,36 @@ def test_lanes_stop_by_themselves(task: Any, fit: Any, chunk_size: int | None) -
             assert column[epochs:, lane].isnan().all()
 
 
+def test_stopped_lanes_cost_nothing_by_whole_chunks(task: Any) -> None:
+    """Of five lanes in chunks of two, three stop after the first epoch."""
+    sizes: list[int] = []
+
+    def stop(memory: Tensor, state: train.TrainState, numbers: Any) -> Any:
+        return state.key[1] < 3, state
+
+    monitor = train.Monitor(lambda state: torch.tensor(False), stop, lambda memory: memory)
+    states = task.begin_many(5)
+    states = states._replace(key=torch.tensor([[0, lane] for lane in range(5)]))
+    real = torch.vmap
+
+    def counted(fn: Any, *args: Any, **options: Any) -> Any:
+        lanewise = real(fn, *args, **options)
+
+        def call(*inputs: Any) -> Any:
+            if fn.__name__ == "one":  # the step's
+                sizes.append(len(inputs[0].count))
+            return lanewise(*inputs)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "vmap", counted)
+        train.fit(
+            task.step, states, task.data, epochs=2, monitors={"m": monitor}, chunk_size=2, **QUIET
+        )
+    assert sizes == [2] * 14 + [1] * 7 + [2] * 7
+
+
 def test_a_frozen_lane_is_frozen_to_the_bit(task: Any, fit: Any) -> None:
     states: list[train.TrainState] = []
     fit(task.begin_many(5), callbacks=[lambda state, info: states.append(state)])

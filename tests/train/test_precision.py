@@ -215,6 +215,24 @@ def test_what_writes_in_place_or_elsewhere_is_left_alone() -> None:
     assert dtypes(written, torch.rand(3).bfloat16()) == (torch.bfloat16, torch.bfloat16)
 
 
+def test_what_torch_has_in_few_precisions_only() -> None:
+    """Decompositions and transforms of half precision raise in torch; so do stores of another."""
+    x, index = torch.rand(4, 4), torch.tensor([1])
+
+    def stored(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        kept = b.clone()
+        kept.index_copy_(0, index, a[:1]).index_add_(0, index, a[:1])
+        kept.index_put_((index,), a[0]).addmm_(a, b)
+        return kept, b.scatter(0, torch.zeros(1, 4, dtype=torch.int64), a[:1])
+
+    assert dtypes(stored, x.bfloat16(), x) == (torch.float32, torch.float32)
+    h = (x @ x.T + torch.eye(4)).bfloat16()
+    for fn in (torch.linalg.inv, torch.linalg.eigvalsh, torch.linalg.cholesky, torch.inverse):
+        assert dtypes(fn, h) == torch.float32
+    assert dtypes(lambda a: torch.fft.rfft(a).real, h) == torch.float32
+    assert dtypes(torch.linalg.solve, h, x) == torch.float32
+
+
 def test_integers_and_booleans_stay() -> None:
     def masked(q: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         attended = F.scaled_dot_product_attention(q, q, q, attn_mask=mask)
@@ -245,7 +263,8 @@ def test_the_lists_are_those_of_torch() -> None:
     assert listed("AT_FORALL_LOWER_PRECISION_FP") <= autocast._COMPUTE
     assert listed("AT_FORALL_FP32") | listed("AT_FORALL_FP32_SET_OPT_DTYPE") <= autocast._WIDE
     assert listed("AT_FORALL_PROMOTE") <= autocast._ALIKE
-    kinds = [autocast._COMPUTE, autocast._WIDE, autocast._ALIKE, autocast._BATCH_NORMS]
+    kinds = [getattr(autocast, f"_{kind}") for kind in ("COMPUTE", "WIDE", "ALIKE", "INTO")]
+    kinds.append(autocast._BATCH_NORMS)
     assert sum(map(len, kinds)) == len(set().union(*kinds)), "a name is in two lists"
 
 
