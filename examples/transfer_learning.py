@@ -25,23 +25,16 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import torch
 from _fashion_mnist import add_arguments, console, load, parse, spread, stack
+from _two_classes import Task, binary_accuracy, divide
 from rich.table import Table
 from torch import Tensor, nn, vmap
 
 import fdnn
-from fdnn import data, functionalize, initializers, losses, metrics, optim, random, train, transfer
+from fdnn import data, functionalize, initializers, losses, optim, random, train, transfer
 
-HELD_OUT = (0, 2)  # T-shirt, pullover
 LR, BOOK_SCRATCH, BOOK_TRANSFER = 0.005, 0.716, 0.925
 FROZEN_STEPS, BOOK_STEPS = 10, 20
 HE = {"weight": initializers.he_uniform(), "bias": initializers.zeros}
-
-
-class Task(NamedTuple):
-    """The two held-out classes, in the book's order: 4 980 images before `test` are not used."""
-
-    pool: data.Batch
-    test: data.Batch
 
 
 class Draws(NamedTuple):
@@ -81,18 +74,6 @@ def main() -> None:
     results = [{k: v for k, v in row.items() if k != "values"} for arm in arms for row in arm]
     (args.out / "transfer_learning.json").write_text(json.dumps(results, indent=2) + "\n")
     console.print(f"Wrote {args.out}/transfer_learning.json and .png.")
-
-
-def divide(splits: data.Splits) -> tuple[data.Batch, Task]:
-    """Cut the data by class: eight classes for model A, two for model B."""
-    inputs = torch.cat([part.inputs for part in splits]).flatten(1)
-    targets = torch.cat([part.targets for part in splits])
-    held_out = (targets == HELD_OUT[0]) | (targets == HELD_OUT[1])
-    kept = [i for i in range(10) if i not in HELD_OUT]
-    number = torch.full((10,), -1).scatter(0, torch.tensor(kept), torch.arange(8))
-    others = data.Batch(inputs[~held_out][:49_000], number[targets[~held_out][:49_000]])
-    x, y = inputs[held_out], (targets[held_out] == HELD_OUT[1]).float()[:, None]
-    return others, Task(data.Batch(x[:5000], y[:5000]), data.Batch(x[5000:], y[5000:]))
 
 
 def train_a(model: Any, others: data.Batch, args: argparse.Namespace) -> dict[str, Tensor]:
@@ -162,16 +143,6 @@ def compare(
             }
         )
     return rows
-
-
-def binary_accuracy() -> metrics.Metric:
-    """The share of logits whose sign is right."""
-    both = metrics.accuracy()
-
-    def update(state: Any, output: Tensor, target: Tensor) -> Any:
-        return both.update(state, torch.cat([-output, output], 1), target[:, 0].long())
-
-    return metrics.Metric(both.init, update, both.compute)
 
 
 def walk(

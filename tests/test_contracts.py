@@ -28,12 +28,14 @@ from fdnn import (
     metrics,
     normalization,
     optim,
+    pretrain,
     random,
     schedules,
     train,
     transfer,
     tree,
 )
+from fdnn.nn import TokenEncoder
 
 LANES = 3
 
@@ -74,6 +76,22 @@ def params(lane: int) -> dict[str, Tensor]:
 
 def draw(fn: Callable[[Tensor], Any], exact: bool = True) -> Row:
     return Row(fn, key, exact)
+
+
+def monitor(watch: train.Monitor) -> Row:
+    """Three epochs of changing numbers: what it remembers, and the state when it is done."""
+
+    def run(state: train.TrainState, losses: Tensor) -> Any:
+        memory = watch.init(state)
+        for loss in losses:
+            memory, state = watch.update(memory, state, {"loss": loss})
+        return watch.finish(memory, state), memory, watch.stopped(memory)
+
+    def args(lane: int) -> tuple[Any, ...]:
+        state = train.init(LINEAR, SCALED, random.key(lane))
+        return state, normal(lane, 3)
+
+    return Row(run, args)
 
 
 def initializer(fn: Any, *shape: int, exact: bool = True) -> Row:
@@ -153,6 +171,7 @@ TX = optim.chain(optim.clip_by_global_norm(1.0), optim.adamw(lr=lambda count: 0.
 LOSS = train.supervised(MODEL, F.cross_entropy)
 STEP = train.make_step(LOSS, TX)
 LINEAR = functionalize(nn.Linear(4, 3))
+SCALED = optim.chain(optim.sgd(lr=0.1), optim.scale(1.0))
 FIND = train.make_step(train.supervised(LINEAR, F.cross_entropy), optim.sgd())
 PLATEAU = schedules.reduce_on_plateau(patience=0, cooldown=1)
 
@@ -168,6 +187,10 @@ ADAPTED = transfer.lora(MODEL, 2, 4.0)
 TRUNCATED = transfer.truncate(MODEL)
 NEW_HEAD = transfer.replace_head(MODEL, 2)
 
+MIXED = train.mixed_precision(MODEL, train.Policy(compute=torch.float64))
+SCALING = train.dynamic_loss_scaling(growth_interval=1)
+SCALED = train.with_loss_scaling(TX, SCALING)
+
 
 def batch(lane: int) -> tuple[Tensor, Tensor]:
     return normal(lane, 5, 4), labels(lane)
@@ -179,6 +202,38 @@ def weights(lane: int) -> tuple[Any, Any]:
 
 def state(lane: int) -> train.TrainState:
     return train.init(MODEL, TX, random.key(lane))
+
+
+AUTOENCODER = functionalize(
+    pretrain.Autoencoder(
+        nn.Sequential(nn.Linear(4, 3, bias=False), nn.BatchNorm1d(3), nn.ReLU(), nn.Dropout(0.3)),
+        nn.Linear(3, 4),
+    )
+)
+NOISE = pretrain.gaussian_noise(0.1)
+
+
+def pretraining(loss: Any) -> Row:
+    """The value, the buffers and the gradient of a loss on labelled examples."""
+    return Row(
+        train.value_and_grad(loss),
+        lambda i: (*AUTOENCODER.init(*key(i)), batch(i), *key(i + 5)),
+        exact=False,
+    )
+
+
+def augmented(augment: Any) -> Row:
+    return Row(augment, lambda i: (*key(i), normal(i, 3, 2, 4, 6)), exact=False)
+
+
+WORDS: dict[str, Any] = {"mask_token": 1, "num_tokens": 9, "ignore": 0}
+LANGUAGE_MODEL = functionalize(
+    nn.Sequential(TokenEncoder(9, 4, 2, 1, max_length=5, padding_idx=0), nn.Linear(4, 9))
+)
+
+
+def tokens(lane: int) -> Tensor:
+    return random.randint(random.key(lane), (3, 5), 0, 9, torch.int64)
 
 
 AVERAGING = optimizer(optim.chain(optim.sgd(0.1), optim.swa(1)))
@@ -460,6 +515,31 @@ ROWS: dict[str, Row] = {
         exact=False,
     ),
     "inspect.weight_update_ratio": Row(inspect.weight_update_ratio, two, exact=False),
+    "train.early_stopping": monitor(train.early_stopping("loss", patience=1)),
+    "train.plateau": monitor(train.plateau("loss", schedules.reduce_on_plateau(patience=0))),
+    "train.predict": Row(
+        lambda state, data: train.predict(MODEL, state, data[0], batch_size=2),
+        lambda i: (state(i), batch(i)),
+        exact=False,
+    ),
+    "train.evaluator": Row(
+        lambda state, data: train.evaluator(MODEL, {"loss": metrics.cross_entropy()}, some=data)(
+            state
+        ),
+        lambda i: (state(i), batch(i)),
+        exact=False,
+    ),
+    "train.accumulate": Row(
+        lambda state, batch: train.accumulate(train.value_and_grad(LOSS), 2)(
+            state.params, state.buffers, batch, state.key
+        ),
+        lambda i: (state(i), batch(i)),
+        exact=False,
+    ),
+    "train.dynamic_loss_scaling": Row(
+        SCALING.update,
+        lambda i: (tree.map(lambda x: x + i, SCALING.init()), torch.tensor(i != 1)),
+    ),
     "train.epoch_order": draw(lambda key: train.epoch_order(key, 3, 20)),
     "train.evaluate": Row(
         lambda state, data: train.evaluate(MODEL, state, data, {"accuracy": metrics.accuracy()}),
@@ -467,6 +547,7 @@ ROWS: dict[str, Row] = {
         exact=False,
     ),
     "train.init": draw(lambda key: train.init(MODEL, TX, key)),
+    "train.loss_scale": Row(lambda p: train.loss_scale(SCALED.init(p)), lambda i: (params(i),)),
     "train.lr_find": Row(
         lambda state, data: train.lr_find(FIND, state, [data, data], smoothing=0.5),
         lambda i: (train.init(LINEAR, optim.sgd(), random.key(i)), batch(i)),
@@ -474,6 +555,16 @@ ROWS: dict[str, Row] = {
     ),
     "train.make_step": Row(STEP, lambda i: (state(i), batch(i)), exact=False),
     "train.supervised": Row(LOSS, lambda i: (*weights(i), batch(i), *key(i)), exact=False),
+    "train.mixed_precision": Row(
+        lambda p, b, x, k: MIXED.apply(p, b, x, key=k, train=True),
+        lambda i: (*weights(i), batch(i)[0], *key(i)),
+        exact=False,
+    ),
+    "train.with_loss_scaling": Row(
+        optimizer(SCALED).fn,
+        lambda i: (params(i), tree.map(lambda g: g / (i != 1), params(i + 20))),  # overflow in 1
+        exact=False,
+    ),
     "train.value_and_grad": Row(
         train.value_and_grad(LOSS), lambda i: (*weights(i), batch(i), *key(i)), exact=False
     ),
@@ -485,6 +576,11 @@ ROWS: dict[str, Row] = {
         lambda x, t: losses.binary_cross_entropy_with_logits(x, t, t + 1, pos_weight=t[0]),
         logits,
         shares,
+    ),
+    "losses.class_weights": Row(
+        lambda y: losses.class_weights(y, 3, beta=0.9),
+        lambda i: (torch.cat([labels(i), torch.arange(3)]),),
+        exact=False,
     ),
     "losses.contrastive_loss": loss(
         lambda x, y, t: losses.contrastive_loss(x, y, t > 0, margin=3.0), logits, others, labels
@@ -575,6 +671,47 @@ ROWS: dict[str, Row] = {
         lambda i: (*weights(i), batch(i)[0], *key(i)),
         exact=False,
     ),
+    "pretrain.compose": augmented(pretrain.compose(pretrain.random_shift(1), NOISE)),
+    "pretrain.gaussian_noise": augmented(NOISE),
+    "pretrain.mask_tokens": Row(
+        lambda k, x, rate: pretrain.mask_tokens(k, x, rate=rate, **WORDS),
+        lambda i: (*key(i), tokens(i), torch.tensor(0.3 * i)),
+    ),
+    "pretrain.masked_tokens": Row(
+        train.value_and_grad(pretrain.masked_tokens(LANGUAGE_MODEL, rate=0.5, **WORDS)),
+        lambda i: (*LANGUAGE_MODEL.init(*key(i)), (tokens(i),), *key(i + 5)),
+        exact=False,
+    ),
+    "pretrain.masked_reconstruction": pretraining(
+        pretrain.masked_reconstruction(AUTOENCODER, pretrain.random_mask(0.4))
+    ),
+    "pretrain.masking_noise": Row(
+        lambda k, x, rate: pretrain.masking_noise(rate)(k, x),
+        lambda i: (*key(i), logits(i), torch.tensor(0.2 * i)),
+    ),
+    "pretrain.pairs": Row(pretrain.pairs, lambda i: (*key(i), labels(i))),
+    "pretrain.patch_mask": augmented(pretrain.patch_mask(2, 0.5)),
+    "pretrain.random_erasing": augmented(pretrain.random_erasing(0.7)),
+    "pretrain.random_horizontal_flip": augmented(pretrain.random_horizontal_flip()),
+    "pretrain.random_mask": augmented(pretrain.random_mask(0.5)),
+    "pretrain.random_resized_crop": augmented(pretrain.random_resized_crop()),
+    "pretrain.random_shift": augmented(pretrain.random_shift(2)),
+    "pretrain.reconstruction": pretraining(pretrain.reconstruction(AUTOENCODER, corrupt=NOISE)),
+    "pretrain.same_different": pretraining(pretrain.same_different(AUTOENCODER)),
+    "pretrain.siamese": Row(
+        lambda p, b, x, y, t, k: train.value_and_grad(pretrain.siamese(AUTOENCODER))(
+            p, b, (x, y, t > 0), k
+        ),
+        lambda i: (
+            *AUTOENCODER.init(*key(i)),
+            batch(i)[0],
+            batch(i + 9)[0],
+            labels(i),
+            *key(i + 5),
+        ),
+        exact=False,
+    ),
+    "pretrain.simclr": pretraining(pretrain.simclr(AUTOENCODER, NOISE)),
     "functionalize": Row(
         lambda p, b, x, k: MODEL.apply(p, b, x, key=k, train=True),
         lambda i: (*weights(i), batch(i)[0], *key(i)),
@@ -598,6 +735,7 @@ EXEMPT = {
     "inspect.plot_signals": "a picture",
     "inspect.plot_weight_update_ratio": "a picture",
     "inspect.summary": "a table of numbers; its purity is tested with it",
+    "metrics.in_lanes": "is `vmap`, or a loop; tested with `train.evaluate`",
     "metrics.from_torchmetrics": "does not vmap; its purity is tested with it",
     "model.functionalize": "is fdnn.functionalize",
     "optim.muon": "rounds to bfloat16, otherwise under vmap; its block has a row without that",
@@ -617,8 +755,11 @@ EXEMPT = {
     "optim.schedule_free": "is in the row of `schedule_free_adamw`",
     "optim.schedule_free_sgd": "is in the row of `schedule_free_eval_params`",
     "optim.with_extra_args": "returns a transformation; tested with it",
+    "pretrain.greedy_layerwise": "is `train.fit` of one stage after another; tested with it",
     "random.key": "takes a number",
     "schedules.plot": "a picture",
+    "train.csv_logger": "writes a file",
+    "train.tensorboard_logger": "writes files",
     "train.fit": "a loop with progress and interruption",
     "train.load": "reads a file",
     "train.load_params": "reads a file or a state_dict of torch",
@@ -628,6 +769,7 @@ EXEMPT = {
     "transfer.discriminative": "is `optim.partition`; tested with it",
     "transfer.features": "a loop over batches with a copied module; `truncate` has a row",
     "transfer.layers": "names from a model",
+    "transfer.rename": "a function of names",
     "transfer.replace_head": "a model from a model; in the rows of `init` and `reuse`",
     "transfer.unfreeze": "undoes `freeze`; tested with it",
     "tree.assert_same_structure": "returns nothing",
@@ -670,6 +812,7 @@ def test_registry_is_complete() -> None:
             "inspect",
             "normalization",
             "transfer",
+            "pretrain",
         )
         for name in getattr(fdnn, package).__all__
         if not isinstance(getattr(getattr(fdnn, package), name), type | tuple)

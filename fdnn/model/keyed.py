@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.overrides import TorchFunctionMode
 
 from fdnn import random
@@ -26,6 +27,8 @@ __all__ = ["KeyedRandomness"]
 _RECURRENT = {"gru", "lstm", "quantized_gru", "quantized_lstm", "rnn_relu", "rnn_tanh"}
 # Python functions of torch that call random operations inside.
 _COMPOSITE = (F.multi_head_attention_forward, torch.lobpcg, torch.pca_lowrank, torch.svd_lowrank)
+# What runs under vmap, since torch's fused kernels of attention have no batching rule.
+_PLAIN_ATTENTION = torch.ops.aten._scaled_dot_product_attention_math
 
 
 class KeyedRandomness(TorchFunctionMode):
@@ -66,6 +69,8 @@ class KeyedRandomness(TorchFunctionMode):
         if func in TWINS:
             draws, twin = TWINS[func]
             if not draws(*args, **kwargs):
+                if func is F.scaled_dot_product_attention and _is_vmapped():
+                    return _PLAIN_ATTENTION(*args, **kwargs)[0]
                 return func(*args, **kwargs)
             return twin(self.next_key(func.__name__), *args, **kwargs)
         if func in _OPENED:
@@ -146,6 +151,12 @@ def _teach_compiler() -> None:
         if hasattr(owner, name)
     }
     get_overridable_functions().update(named, TWINS)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_vmapped() -> bool:
+    """Tell whether vmap is at work, also while a compiled call is traced."""
+    return any(level.key() == TransformType.Vmap for level in get_interpreter_stack() or ())
 
 
 def _draws(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from fdnn.nn.activations import GEGLU, ReGLU, ReLUSquared, SwiGLU, Swish
 from fdnn.nn.dropout import MCAlphaDropout, MCDropout
 from fdnn.nn.mlp import MLP
 from fdnn.nn.residual import Residual
+from fdnn.nn.token_encoder import TokenEncoder
 from fdnn.nn.weight_standardized import WeightStandardizedConv2d, WeightStandardizedLinear
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Residual",
     "SwiGLU",
     "Swish",
+    "TokenEncoder",
     "WeightStandardizedConv2d",
     "WeightStandardizedLinear",
 ]

@@ -4,7 +4,7 @@ from fdnn.transfer.freezing import freeze, merge, unfreeze
 from fdnn.transfer.layers import by_depth, by_type, layers
 from fdnn.transfer.lora import lora
 from fdnn.transfer.probing import features, truncate
-from fdnn.transfer.reusing import Report, reuse
+from fdnn.transfer.reusing import Report, rename, reuse
 from fdnn.transfer.runs import carry_over, init
 from fdnn.transfer.surgery import replace_head
 from fdnn.transfer.unfreezing import discriminative, gradual_unfreezing
@@ -22,6 +22,7 @@ __all__ = [
     "layers",
     "lora",
     "merge",
+    "rename",
     "replace_head",
     "reuse",
     "truncate",

@@ -11,7 +11,7 @@ from torch import Tensor
 from fdnn.model import Model
 from fdnn.types import Buffers, Key, Params
 
-__all__ = ["Report", "reuse"]
+__all__ = ["Report", "rename", "reuse"]
 
 
 class Report(NamedTuple):
@@ -56,7 +56,8 @@ def reuse(
         into: the model to fill, frozen in part or not.
         key: draws what is not reused, as `into.init(key)` would.
         match: from a name in `into` to the name in `source` whose value it takes, None for none;
-            the same name if left out. `{"output.weight": "weight"}.get` reuses one tensor.
+            the same name if left out. `rename({"body": "encoder"})` reuses a part of the source
+            that is called otherwise there, `{"output.weight": "weight"}.get` one tensor.
         **rules: `weight`, `bias` and `rules` of `Model.init`, for what is drawn.
 
     Returns:
@@ -114,3 +115,38 @@ def reuse(
         {name: values[name] for name in into.buffers},
         report,
     )
+
+
+def rename(parts: Mapping[str, str]) -> Callable[[str], str | None]:
+    """Say what the parts of a model are called in another: a `match` for `reuse`.
+
+    Args:
+        parts: from a part of the model that is filled to that of the source whose values it takes,
+            both as dotted names; "" is the whole. Of parts within each other the innermost counts.
+
+    Returns:
+        `match(name)`: the name in the source, or None for what is in none of the parts, which is
+        then drawn.
+
+    Raises:
+        ValueError: `parts` is empty.
+
+    Example:
+        >>> match = rename({"body": "encoder"})
+        >>> match("body.0.weight"), match("body_2.weight"), match("output.weight")
+        ('encoder.0.weight', None, None)
+        >>> rename({"": "encoder"})("0.weight"), rename({"body": ""})("body.0.weight")
+        ('encoder.0.weight', '0.weight')
+    """
+    if not parts:
+        raise ValueError("`parts` must name at least one part, got none")
+
+    def match(name: str) -> str | None:
+        around = [part for part in parts if not part or f"{name}.".startswith(f"{part}.")]
+        if not around:
+            return None
+        part = max(around, key=len)
+        rest = name[len(part) :].removeprefix(".")
+        return ".".join(filter(None, (parts[part], rest)))
+
+    return match
