@@ -64,6 +64,7 @@ def test_imports_go_down(file: Path) -> None:
         ("sklearn", {"data", "estimators"}),
         ("rich", {"train"}),
         ("safetensors", {"train"}),
+        ("scipy", {"study"}),
     ],
 )
 def test_library_has_one_importer(library: str, allowed: set[str]) -> None:

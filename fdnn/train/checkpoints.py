@@ -10,17 +10,23 @@ import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from fdnn.train.checkpoint import load
+from fdnn import tree
+from fdnn.train.checkpoint import load, save
 from fdnn.train.checkpoint_file import manifest_of, opened, snapshot, write
 from fdnn.types import Tree
 
 __all__ = ["Checkpoints"]
 
+_HISTORY = "history.safetensors"
+
 
 class Checkpoints:
     """A folder of checkpoints, one file a step, of which the last and the best are kept.
+
+    Beside them it has the history of the run, if `fit` writes it.
 
     The folder is all there is: a new object on it goes on where the old one was. It has one writer
     at a time, and any number of readers.
@@ -108,6 +114,30 @@ class Checkpoints:
             raise FileNotFoundError(errno.ENOENT, "there is no checkpoint in", str(self.folder))
         return load(latest, like)
 
+    def save_history(self, history: dict[str, Tensor], epoch: int) -> None:
+        """Save the numbers of the epochs up to one, over those there were.
+
+        Args:
+            history: as `fit` returns it, one row for an epoch.
+            epoch: how many epochs are done after the last of them.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save(self.folder / _HISTORY, {"history": history, "epoch": torch.tensor(epoch)})
+        self._tidy("history")
+
+    def history(self, epoch: int) -> list[dict[str, Tensor]]:
+        """Return the rows of the history that `save_history` saved, up to an epoch."""
+        if not (self.folder / _HISTORY).exists():
+            return []
+        found = load(self.folder / _HISTORY)
+        surplus = max(int(found.pop("epoch")) - epoch, 0)
+        columns = {name.removeprefix("history."): value for name, value in found.items()}
+        rows: list[dict[str, Tensor]] = tree.unstack(columns) if columns else []
+        return rows[: len(rows) - surplus]
+
     def steps(self) -> list[int]:
         """The steps that there are, ascending."""
         self.wait()
@@ -144,10 +174,14 @@ class Checkpoints:
     def _write(self, tensors: dict[str, Tensor], step: int, metric: float | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         write(self.path(step), tensors, metric)
-        for leftover in self.folder.glob(".*.safetensors.*.tmp"):  # of killed processes
-            leftover.unlink(missing_ok=True)
+        self._tidy("[0-9]*")
         if self._keep_last is not None:
             self._prune(self._steps()[: -self._keep_last])
+
+    def _tidy(self, name: str) -> None:
+        """Delete what killed processes left of the files of that name."""
+        for leftover in self.folder.glob(f".{name}.safetensors.*.tmp"):
+            leftover.unlink(missing_ok=True)
 
     def _prune(self, older: list[int]) -> None:
         """Delete checkpoints that are not among the best."""

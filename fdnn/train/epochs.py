@@ -109,10 +109,12 @@ def epoch_runner(
                 f"epoch {epoch}, {place} (counted from 0). "
                 '`nonfinite="skip"` would leave such a step out, "report" go on with it'
             )
-        skipped = total.pop("skipped", None)
-        steps = batches.steps - skip - (0 if skipped is None else skipped)
-        mean = tree.map(lambda sum: sum / steps, total)
-        return state, mean if skipped is None else {**mean, "skipped": skipped}
+        steps: Any = batches.steps - skip
+        if nonfinite != "skip":
+            return state, tree.map(lambda sum: sum / steps, total)
+        skipped = total.pop("skipped")
+        mean = tree.map(lambda sum: sum / (steps - skipped), total)
+        return state, {**mean, "skipped": skipped}
 
     return run_epoch
 

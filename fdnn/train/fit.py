@@ -68,8 +68,8 @@ def fit(
         callbacks: each is called with the state and the numbers of the epoch, `epoch` (how many
             are done) among them. If one returns True, training ends. `csv_logger` and
             `tensorboard_logger` make such.
-        checkpoints: where the state is saved after each epoch. If there is one already, training
-            goes on from the latest instead of from `state`.
+        checkpoints: where state and history are saved after each epoch. If there is one already,
+            training goes on from the latest instead of from `state`.
         nonfinite: what to do if a loss or a parameter is nan or infinite. `"stop"`: raise, with
             the batch and the first bad place. `"report"`: warn, and go on (a lane that is lost
             does not disturb the others). `"skip"`: leave that step out; the history counts them
@@ -84,9 +84,9 @@ def fit(
     Returns:
         The state after training, and the history: for each number that the steps and `evaluate`
         report, a tensor of shape `(epochs,)` or `(epochs, lanes)`, the steps' averaged over the
-        epoch. Only the epochs of this call are in it; the numbers of a lane that had stopped are
-        nan. On interruption (Ctrl-C), the state and history after the last whole epoch, with a
-        warning.
+        epoch. Only the epochs of this call are in it (with `checkpoints`, those before as well);
+        the numbers of a lane that had stopped are nan. On interruption (Ctrl-C), the state and
+        history after the last whole epoch, with a warning.
 
     Raises:
         TypeError: `data` is neither tensors nor a sized iterable.
@@ -137,7 +137,7 @@ def fit(
         state = _latest(checkpoints, state)
     stopped = watch.stopped(monitors, state)
     begun, skip = divmod(_count(state, stopped), batches.steps)
-    rows: list[Info] = []
+    rows: list[Info] = [] if checkpoints is None else checkpoints.history(begun)
     steps = (epochs - begun) * batches.steps * num_chunks(state, chunk_size)
     with progress_bar(progress, steps, epochs) as bar:
         run_epoch = epoch_runner(
@@ -169,6 +169,7 @@ def fit(
                 if checkpoints is not None:
                     name = checkpoints.metric
                     metric = None if name is None else watch.number(row, name).nanmean()
+                    checkpoints.save_history(_history(rows), epoch + 1)
                     checkpoints.save(state, int(state.count.max()), metric)
                 told = {**row, "epoch": torch.tensor(epoch + 1)}
                 if any([callback(state, told) is True for callback in callbacks]):
@@ -243,4 +244,6 @@ def _report(state: TrainState, epoch: int, known: list[int]) -> list[int]:
 
 
 def _history(rows: list[Info]) -> dict[str, Tensor]:
-    return tree.stack(rows) if rows else {}
+    """Stack the rows, from where they have the numbers that they have now."""
+    alike = [row for row in rows if row.keys() == rows[-1].keys()]
+    return tree.stack(alike) if alike else {}

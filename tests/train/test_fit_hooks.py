@@ -99,11 +99,27 @@ def test_checkpoints_resume(
         fit(dying, tmp_path / "cut")
     resumed, rest = fit(task.step, tmp_path / "cut")
     assert_equal(resumed, whole)
-    assert len(rest["loss"]) == 3
-    assert torch.equal(rest["valid_loss"], history["valid_loss"][3:])
+    assert_equal(rest, history)
     kept = train.Checkpoints(tmp_path / "cut")
     best = int(history["valid_loss"].reshape(6, -1).mean(1).argmin())
     assert kept.best() == kept.path(7 * (best + 1))
+
+
+def test_the_history_begins_where_its_numbers_do(task: Any, tmp_path: Path) -> None:
+    """After a change of what is measured, older epochs and newer do not fit in one table."""
+    options = {"checkpoints": train.Checkpoints(tmp_path)} | QUIET
+    train.fit(task.step, task.begin(), task.data, epochs=2, **options)
+    _, history = train.fit(
+        task.step,
+        task.begin(),
+        task.data,
+        epochs=5,
+        evaluate=lambda state: {"new": state.count},
+        **options,
+    )
+    assert history["new"].tolist() == [21, 28, 35]
+    _, history = train.fit(task.step, task.begin(), task.data, epochs=5, **options)
+    assert len(history["loss"]) == 3
 
 
 def test_checkpoints_of_other_runs_are_refused(task: Any, tmp_path: Path) -> None:
