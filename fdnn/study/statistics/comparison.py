@@ -107,10 +107,10 @@ class Comparison(NamedTuple):
         else:
             said = f"Not settled: {a} is {side} {b} {numbers}"
         if self.left_out:
-            what = "pairs" if self.paired else "runs"
+            kept = f"{self.n_a} pairs" if self.paired else f"{self.n_a + self.n_b} runs"
             said += (
-                f" Left out: {self.left_out} {what}, for {self.diverged_a} diverged runs of {a} "
-                f"and {self.diverged_b} of {b}."
+                f" Left out beside these {kept}: {self.left_out}, since runs diverged "
+                f"({self.diverged_a} of {a}, {self.diverged_b} of {b})."
             )
         return said
 

@@ -125,7 +125,7 @@ def test_bootstrap_of_pairs_keeps_them() -> None:
     rng = np.random.default_rng(6)
     a = 10 * rng.normal(size=100)
     b = a + 0.1 * rng.normal(size=100)
-    pairs, alone = compare(a, b), compare(a, b, paired=False)
+    pairs, alone = compare(a, b), compare(a + 30, b, paired=False)
     np.testing.assert_allclose(
         pairs.bootstrap_interval, pairs.t_interval, atol=0.3 * pairs.standard_error
     )
@@ -161,10 +161,11 @@ def test_diverged_pairs_are_left_out() -> None:
     assert found._replace(diverged_a=0, diverged_b=0, left_out=0) == rest
     alone = compare(a, b, paired=False)
     assert (alone.n_a, alone.n_b, alone.left_out) == (5, 4, 3)
-    assert "Left out: 3 pairs, for 1 diverged runs of new and 2 of old." in found.verdict(
-        "new", "old"
+    assert found.verdict("new", "old").endswith(
+        " Left out beside these 3 pairs: 3, since runs diverged (1 of new, 2 of old)."
     )
-    assert "Left out: 3 runs" in alone.verdict()
+    assert "Left out beside these 9 runs: 3" in alone.verdict()
+    assert "Left out" not in rest.verdict()
 
 
 def same(found: Comparison, expected: Comparison, *leave: str) -> None:
