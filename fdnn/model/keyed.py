@@ -14,11 +14,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.overrides import TorchFunctionMode
 
 from fdnn import random
 from fdnn.model.twins import TWINS
+from fdnn.normalization import plain
 from fdnn.types import Key
 
 __all__ = ["KeyedRandomness"]
@@ -66,10 +66,12 @@ class KeyedRandomness(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.Tensor.unflatten:
             func = torch.unflatten  # torch.compile cannot trace the method under a mode
+        if func is F.batch_norm and plain.is_better():
+            func = plain.batch_norm
         if func in TWINS:
             draws, twin = TWINS[func]
             if not draws(*args, **kwargs):
-                if func is F.scaled_dot_product_attention and _is_vmapped():
+                if func is F.scaled_dot_product_attention and plain.is_vmapped():
                     return _PLAIN_ATTENTION(*args, **kwargs)[0]
                 return func(*args, **kwargs)
             return twin(self.next_key(func.__name__), *args, **kwargs)
@@ -151,12 +153,6 @@ def _teach_compiler() -> None:
         if hasattr(owner, name)
     }
     get_overridable_functions().update(named, TWINS)
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _is_vmapped() -> bool:
-    """Tell whether vmap is at work, also while a compiled call is traced."""
-    return any(level.key() == TransformType.Vmap for level in get_interpreter_stack() or ())
 
 
 def _draws(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -189,6 +189,12 @@ CASES = {
         (draw(2, 4, 8),),
         {"src_key_padding_mask": torch.arange(4) >= torch.tensor([[4], [3]])},
     ),
+    "attention that drops nothing": Case(
+        lambda p: nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, dropout=0, batch_first=True),
+        (draw(2, 4, 8),),
+        {"src_key_padding_mask": torch.arange(4) >= torch.tensor([[4], [3]])},
+        stochastic=False,
+    ),
     "randn_like in forward": Case(Noisy, (draw(6, 4),), noisy_train=True, noisy_eval=True),
     "gumbel softmax": Case(Gumbel, (draw(6, 4),), noisy_train=True, noisy_eval=True),
     "rrelu": Case(
