@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fdnn.normalization import plain
 from fdnn.types import Scalar
 
 __all__ = ["BatchNormState", "batch_norm", "init_batch_norm"]
@@ -117,8 +118,9 @@ def batch_norm(
             f"`state` must have one mean and one variance for each of the {x.shape[1]} channels of "
             f"`x`, got shapes {tuple(mean.shape)} and {tuple(var.shape)}"
         )
+    normalize = plain.batch_norm if plain.is_better() else F.batch_norm
     if not train:
-        return F.batch_norm(x, mean, var, weight, bias, training=False, eps=eps), state
+        return normalize(x, mean, var, weight, bias, training=False, eps=eps), state
     if momentum is not None and not isinstance(momentum, Tensor) and not 0 <= momentum <= 1:
         raise ValueError(f"`momentum` must be in [0, 1], got {momentum}")
     if not eps > 0:
@@ -128,9 +130,9 @@ def batch_norm(
             "in training `x` must have at least two values for each channel, since one has no "
             f"variance, got shape {tuple(x.shape)}"
         )
-    # torch writes this batch's own statistics here, lane by lane if `x` has lanes.
+    # This batch's own statistics are written here, lane by lane if `x` has lanes.
     new_mean, new_var = (x.new_zeros(old.shape, dtype=old.dtype) for old in (mean, var))
-    y = F.batch_norm(x, new_mean, new_var, weight, bias, training=True, momentum=1.0, eps=eps)
+    y = normalize(x, new_mean, new_var, weight, bias, training=True, momentum=1.0, eps=eps)
     count = count + 1
     share = 1 / count.to(mean.dtype) if momentum is None else momentum
     mean, var = (

@@ -67,8 +67,8 @@ def carry_over(state: TrainState, model: Model, tx: GradientTransformation) -> T
 
     Parameters move between `params` and `buffers`. Of the optimizer's state, all that still has a
     place is kept: the count, the slots of parameters that stay trained, and the hyperparameters
-    (`optim.set_hyperparams` changes them). Parameters that are newly trained get new slots. Monitors
-    of `fit` (early stopping) begin anew.
+    (`optim.set_hyperparams` changes them). Parameters that are newly trained get new slots.
+    Monitors of `fit` (early stopping) begin anew.
 
     They start at the common count. An optimizer that corrects for its averages' zero start by the
     count (Adam) does not know that theirs has only begun, and its first steps on them are up to
