@@ -356,7 +356,6 @@ def test_options_of_fit_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ({"class_weight": "heavy"}, ValueError, "class_weight"),
     ],
-    ids=str,
 )
 def test_errors_name_the_parameter(params: Any, error: Any, match: str) -> None:
     with pytest.raises(error, match=match):
