@@ -65,6 +65,7 @@ def test_imports_go_down(file: Path) -> None:
         ("rich", {"train"}),
         ("safetensors", {"train"}),
         ("scipy", {"study"}),
+        ("ray", {"study"}),
     ],
 )
 def test_library_has_one_importer(library: str, allowed: set[str]) -> None:

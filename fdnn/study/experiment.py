@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fdnn import optim, train
+from fdnn import optim, train, tree
 from fdnn.model import Model
 from fdnn.train import Monitor, TrainState
 from fdnn.train.step import Loss, Step
@@ -111,8 +111,8 @@ def from_functions(
     """Build an experiment of any three pure functions of one run.
 
     Args:
-        init: `init(key, **hyper) -> state`, any tree of tensors, with the keys and counts that the
-            steps need.
+        init: `init(key, **hyper) -> state`, any tree of tensors (or numbers), with the keys and
+            counts that the steps need.
         step: `step(state) -> (state, info)`.
         evaluate: `evaluate(state) -> {name: 0-d tensor}`.
         num_steps: how many steps a run has.
@@ -144,7 +144,7 @@ def from_functions(
         )
 
     def begin(key: Key, **hyper: Any) -> TrainState:
-        state = init(key, **hyper)
+        state = tree.map(torch.as_tensor, init(key, **hyper))
         return TrainState(state, {}, {}, key, key.new_zeros(()))
 
     def advance(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:

@@ -11,9 +11,70 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fdnn import tree
+from fdnn.study.experiment import Experiment
+from fdnn.study.task import Lanes, begin
+from fdnn.train import TrainState, monitor
+from fdnn.train.batches import source
 from fdnn.types import Tree
 
-__all__ = ["available_memory", "peak_bytes", "tree_bytes"]
+__all__ = ["available_memory", "peak_bytes", "sizes", "tree_bytes"]
+
+_MOST = 64  # lanes at once, however small: progress and checkpoints come by the epoch
+
+
+def sizes(
+    experiment: Experiment,
+    lanes: Lanes,
+    chunk_size: int | str,
+    memory: int | None,
+    num_workers: int = 1,
+) -> tuple[int, int]:
+    """Return how many runs go through a step at once, and how many a task may hold.
+
+    Args:
+        experiment: the arm; a step, and an evaluation, of one run and of two are watched.
+        lanes: which runs there are.
+        chunk_size: as many at once, or "auto".
+        memory: the budget of a task in bytes; if left out, half of what is free here, shared by
+            the workers.
+        num_workers: how many tasks run at once.
+
+    Raises:
+        ValueError: `chunk_size` is not positive, or one run does not fit into `memory`.
+    """
+    if chunk_size != "auto" and (isinstance(chunk_size, str) or chunk_size < 1):
+        raise ValueError(f"`chunk_size` must be positive or 'auto', got {chunk_size!r}")
+    budget = available_memory() // 2 // num_workers if memory is None else memory
+    batches = source(experiment.data, experiment.batch_size)
+
+    def work(state: TrainState) -> Any:
+        """A step, with all that `fit` has made before it."""
+        own = tree.map(torch.clone, state)
+        picks = batches.picks(own, 0)  # holds the order of the epoch
+        pick = next(iter(picks))
+        step = torch.vmap(
+            lambda state, pick: experiment.step(state, batches.look_up(pick)),
+            in_dims=(0, batches.in_dim),
+        )
+        return own, picks, step(own, pick)
+
+    held, worked = 0, 0
+    for count in (1, 2):  # some copies are made only where there are several
+        some = Lanes(lanes.seeds[:1] * count, lanes.hyper[:1] * count)
+        state = monitor.begin(experiment.monitors, begin(experiment, some))
+        bare = state._replace(monitors={})
+        peak = max(peak_bytes(work, bare), peak_bytes(experiment.evaluate, bare))
+        # A task holds the states before and after an epoch, whole and by chunks.
+        held = max(held, 4 * -(-tree_bytes(state) // count))
+        worked = max(worked, -(-(tree_bytes(bare) + peak) // count))
+    if held + worked > budget:
+        raise ValueError(
+            f"`memory` must be at least {held + worked} bytes for one run, got {budget}"
+        )
+    total = len(lanes.seeds)
+    most = min(total, _MOST, budget // (held + worked))
+    chunk = most if isinstance(chunk_size, str) else min(chunk_size, total)
+    return chunk, max(chunk, (budget - chunk * worked) // held)
 
 
 def tree_bytes(values: Tree) -> int:
@@ -24,7 +85,8 @@ def tree_bytes(values: Tree) -> int:
 def peak_bytes(fn: Callable[..., Any], *args: Any) -> int:
     """Return the most bytes that the tensors made by `fn(*args)` occupy at one time.
 
-    Eager arithmetic is an upper bound of compiled: that makes fewer intermediate results.
+    What was there before counts nothing, nor do views. Eager arithmetic is an upper bound of
+    compiled: that makes fewer intermediate results. What a kernel makes for itself is not seen.
     """
     with _Watch() as watch:
         fn(*args)
@@ -53,17 +115,17 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        for storage in _storages((args, kwargs)):
+            self._add(storage, 0)  # if it was not made here
         result = func(*args, **(kwargs or {}))
-        for leaf in torch.utils._pytree.tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                self._add(leaf.untyped_storage())
+        for storage in _storages(result):
+            self._add(storage, storage.nbytes())
         return result
 
-    def _add(self, storage: Any) -> None:
+    def _add(self, storage: Any, size: int) -> None:
         name = storage._cdata
         if name in self._known:
             return
-        size = storage.nbytes()
 
         def freed(_: Any) -> None:
             self._known.pop(name, None)
@@ -72,3 +134,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known[name] = weakref.ref(storage, freed)
         self.live += size
         self.peak = max(self.peak, self.live)
+
+
+def _storages(values: Any) -> list[Any]:
+    leaves = torch.utils._pytree.tree_leaves(values)
+    return [leaf.untyped_storage() for leaf in leaves if isinstance(leaf, torch.Tensor)]

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
+import shutil
 import sqlite3
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from fdnn.study.call import Call, command, environment, now
 from fdnn.study.task import Lanes, Results
 
-__all__ = ["Store", "checkpoints_of", "encode"]
+__all__ = ["DATABASE", "Store", "checkpoints_of", "encode"]
+
+DATABASE = "results.sqlite"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS arms (arm TEXT PRIMARY KEY, settings TEXT NOT NULL);
@@ -30,6 +37,10 @@ CREATE TABLE IF NOT EXISTS curves (
     arm TEXT, hyper TEXT, seed INTEGER, epoch INTEGER, metric TEXT, value REAL,
     PRIMARY KEY (arm, hyper, seed, epoch, metric)
 );
+CREATE TABLE IF NOT EXISTS calls (
+    started TEXT NOT NULL, command TEXT NOT NULL, environment TEXT NOT NULL, seconds REAL
+);
+CREATE TABLE IF NOT EXISTS tasks (arm TEXT, lanes TEXT, PRIMARY KEY (arm, lanes));
 """
 
 
@@ -44,13 +55,48 @@ class Store:
         self.folder = None if folder is None else Path(folder)
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
-        path = ":memory:" if self.folder is None else self.folder / "results.sqlite"
+        path = ":memory:" if self.folder is None else self.folder / DATABASE
         self._database = sqlite3.connect(path)
         self._database.executescript(_SCHEMA)
 
     def arms(self) -> list[str]:
         """Return the names of all arms, in the order in which they were begun."""
         return [name for (name,) in self._database.execute("SELECT arm FROM arms ORDER BY rowid")]
+
+    def settings(self, arm: str) -> str:
+        """Return what an arm is, as it was noted."""
+        rows = self._database.execute("SELECT settings FROM arms WHERE arm = ?", (arm,))
+        (found,) = rows.fetchone()
+        return str(found)
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """Note the command that runs, and around what it does how long that took.
+
+        Of a process that was killed there is no length.
+        """
+        clock = time.perf_counter()
+        with self._database as database:
+            row = database.execute(
+                "INSERT INTO calls VALUES (?, ?, ?, NULL)",
+                (now(), command(), json.dumps(environment())),
+            ).lastrowid
+        try:
+            yield
+        finally:
+            with self._database as database:
+                database.execute(
+                    "UPDATE calls SET seconds = ? WHERE rowid = ?",
+                    (time.perf_counter() - clock, row),
+                )
+
+    def calls(self) -> list[Call]:
+        """Return what was run, the first first."""
+        rows = self._database.execute("SELECT * FROM calls ORDER BY rowid")
+        return [
+            Call(started, text, json.loads(around), seconds)
+            for started, text, around, seconds in rows
+        ]
 
     def begin(self, arm: str, settings: str) -> None:
         """Note an arm, and what it is.
@@ -60,8 +106,7 @@ class Store:
         """
         with self._database as database:
             database.execute("INSERT OR IGNORE INTO arms VALUES (?, ?)", (arm, settings))
-        rows = self._database.execute("SELECT settings FROM arms WHERE arm = ?", (arm,))
-        (found,) = rows.fetchone()
+        found = self.settings(arm)
         if found != settings:
             raise ValueError(
                 f"`store` holds an arm {arm!r} with other settings: expected {settings}, found "
@@ -73,12 +118,48 @@ class Store:
         rows = self._database.execute("SELECT hyper, seed FROM runs WHERE arm = ?", (arm,))
         return set(rows.fetchall())
 
+    def plan(self, arm: str, lanes: Lanes, most: int, num_workers: int) -> list[Lanes]:
+        """Split runs into tasks.
+
+        Tasks of a study that was killed stay as they were, and so find their checkpoints.
+
+        Args:
+            arm: its name.
+            lanes: the runs to be made.
+            most: how many a task may hold.
+            num_workers: how many tasks new runs are to be split into at least.
+        """
+        rows = self._database.execute(
+            "SELECT lanes FROM tasks WHERE arm = ? ORDER BY rowid", (arm,)
+        )
+        before = [Lanes(*json.loads(text)) for (text,) in rows]
+        missing = _runs(lanes)
+        kept = [t for t in before if len(t.seeds) <= most and set(_runs(t)) <= set(missing)]
+        planned = {run for task in kept for run in _runs(task)}
+        rest = [i for i, run in enumerate(missing) if run not in planned]
+        size = min(most, -(-len(rest) // num_workers))
+        parts = [rest[i : i + size] for i in range(0, len(rest), size or 1)]
+        new = [Lanes([lanes.seeds[i] for i in p], [lanes.hyper[i] for i in p]) for p in parts]
+        for task in before:
+            if task not in kept and set(_runs(task)) & set(missing):
+                self._close(arm, task)
+        with self._database as database:
+            values = [(arm, json.dumps(task)) for task in new]
+            database.executemany("INSERT INTO tasks VALUES (?, ?)", values)
+        return kept + new
+
+    def _close(self, arm: str, task: Lanes) -> None:
+        with self._database as database:
+            database.execute(
+                "DELETE FROM tasks WHERE arm = ? AND lanes = ?", (arm, json.dumps(task))
+            )
+        if self.folder is not None:
+            shutil.rmtree(checkpoints_of(self.folder, arm, task), ignore_errors=True)
+
     def add(self, arm: str, lanes: Lanes, results: Results) -> None:
-        """Add runs: all of them, or after an error or a death none."""
-        names = [encode(hyper) for hyper in lanes.hyper]
-        share = results.seconds / len(names)
-        runs = zip(lanes.seeds, names, strict=True)
-        keys = [(arm, hyper, seed) for seed, hyper in runs]
+        """Add the runs of a task: all of them, or after an error or a death none."""
+        keys = [(arm, *run) for run in _runs(lanes)]
+        share = results.seconds / len(keys)
         with self._database as database:
             database.executemany(
                 "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)",
@@ -107,6 +188,7 @@ class Store:
                     if not math.isnan(value)
                 ],
             )
+        self._close(arm, lanes)
 
     def rows(self, table: str, arm: str) -> list[tuple[Any, ...]]:
         """Return the rows of a table that belong to an arm, without its name."""
@@ -128,6 +210,10 @@ def checkpoints_of(folder: Path, arm: str, lanes: Lanes) -> Path:
 def encode(hyper: dict[str, float]) -> str:
     """Name a cell of a sweep."""
     return json.dumps(hyper, sort_keys=True)
+
+
+def _runs(lanes: Lanes) -> list[tuple[str, int]]:
+    return list(zip(map(encode, lanes.hyper), lanes.seeds, strict=True))
 
 
 def _numbers(metric: str, values: Tensor) -> list[float]:

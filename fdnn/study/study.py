@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from fdnn.study import plotting, report, statistics
+from fdnn.study.arm import Arm, Floats, read_arm
+from fdnn.study.call import Call
+from fdnn.study.columns import columns, named
+from fdnn.study.comparisons import compared, say_left_out, summaries, together
+from fdnn.study.store import Store
+from fdnn.study.table import rows_of, text_table
 
-from fdnn.study import statistics
-from fdnn.study.store import Store, encode
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-__all__ = ["Arm", "Study"]
-
-Floats = NDArray[np.float64]
-
-
-class Arm(NamedTuple):
-    """The runs of one arm.
-
-    Attributes:
-        results: what was measured in the end, by metric, each of shape `(cells, seeds)`.
-        curves: the history, by metric, each of shape `(epochs, cells, seeds)`; nan after a run has
-            stopped.
-        steps: steps taken, of shape `(cells, seeds)`.
-        diverged: whether the parameters became nan or infinite, of shape `(cells, seeds)`.
-        seconds: what the runs took, together.
-    """
-
-    results: dict[str, Floats]
-    curves: dict[str, Floats]
-    steps: NDArray[np.int64]
-    diverged: NDArray[np.bool_]
-    seconds: float
+__all__ = ["Study"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +30,13 @@ class Study:
         arms: by name.
         seeds: of every arm.
         cells: the combinations of the sweep's values, `[{}]` without a sweep.
+        calls: the calls of `run` that made the runs.
     """
 
     arms: dict[str, Arm]
     seeds: list[int]
     cells: list[dict[str, float]]
+    calls: Sequence[Call] = ()
 
     @classmethod
     def read(
@@ -66,9 +52,10 @@ class Study:
         if seeds is None:
             seeds = sorted({row[1] for rows in runs.values() for row in rows})
         if cells is None:
-            found = sorted({row[0] for rows in runs.values() for row in rows})
-            cells = [json.loads(cell) for cell in found]
-        return cls({name: _arm(store, name, seeds, cells) for name in names}, seeds, cells)
+            found = {row[0] for rows in runs.values() for row in rows}
+            cells = sorted(map(json.loads, found), key=lambda cell: list(cell.items()))
+        by_name = {name: read_arm(store, name, seeds, cells) for name in names}
+        return cls(by_name, seeds, cells, store.calls())
 
     def metrics(self) -> list[str]:
         """Return the names of what was measured in the end, in any arm."""
@@ -85,57 +72,110 @@ class Study:
         Raises:
             KeyError: there is no such metric, arm or cell; the message lists those there are.
         """
-        results = _named("arm", arm, self.arms).results
-        values: Floats = _named("metric", metric, results)[self._cell(hyper)]
+        results = named("arm", arm, self.arms).results
+        values: Floats = named("metric", metric, results)[self._cell(hyper)]
         return values
 
     def summary(self, metric: str, *, confidence: float = 0.95) -> dict[str, statistics.Summary]:
-        """Summarize a metric, by arm and cell; see `summarize`."""
-        return {
-            label: statistics.summarize(values, confidence)
-            for label, values in self._columns(metric).items()
-        }
+        """Summarize a metric, by arm and cell; see `summarize`.
+
+        What has fewer than 2 finite values is left out, with a warning.
+        """
+        found, left_out = summaries(columns(self, metric), confidence)
+        say_left_out(left_out)
+        return found
 
     def table(self, metric: str | None = None, *, confidence: float = 0.95) -> str:
         """Return a table of a metric (all of them, if left out) by arm and cell, as text."""
+        names = self.metrics() if metric is None else [metric]
         head = ["", "metric", "n", "diverged", "mean", "interval", "sd", "min", "median", "max"]
-        rows = [head]
-        for name in self.metrics() if metric is None else [metric]:
-            for label, values in self._columns(name).items():
-                rows.append([label, name, *_line(values, confidence)])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        return "\n".join(lines)
+        rows = [row for name in names for row in rows_of(name, columns(self, name), confidence)]
+        return text_table([head, *rows])
 
-    def compare(self, metric: str, a: str, b: str, **options: Any) -> statistics.Comparison:
+    def compare(
+        self, metric: str, a: str, b: str, *, paired: bool = True, **options: Any
+    ) -> statistics.Comparison:
         """Compare two arms, or cells, seed by seed; see `statistics.compare`.
 
         Args:
             metric: its name.
             a: the name of an arm, or as `summary` names a cell: `"arm lr=0.1"`.
             b: likewise.
+            paired: whether runs of the same seed are compared.
             **options: of `statistics.compare`.
         """
-        columns = self._columns(metric)
-        return statistics.compare(_named("arm", a, columns), _named("arm", b, columns), **options)
+        return statistics.compare(*self._two(metric, a, b, paired), paired=paired, **options)
 
     def compare_all(
         self, metric: str, baseline: str | None = None, **options: Any
     ) -> dict[tuple[str, str], statistics.Comparison]:
-        """Compare all arms and cells with a baseline, or each with each, with Holm's correction."""
-        return statistics.compare_all(self._columns(metric), baseline, **options)
+        """Compare all arms and cells with a baseline, or each with each, with Holm's correction.
+
+        What has fewer than 2 finite values is left out, with a warning.
+        """
+        found, left_out = compared(columns(self, metric), baseline, **options)
+        say_left_out(left_out)
+        return found
 
     def power(
         self, metric: str, a: str, b: str, delta: float | None = None, **options: Any
     ) -> statistics.Power:
         """Tell how many seeds would settle a difference; see `statistics.power`."""
-        columns = self._columns(metric)
-        return statistics.power(
-            _named("arm", a, columns), _named("arm", b, columns), delta, **options
-        )
+        return statistics.power(*self._two(metric, a, b), delta, **options)
+
+    def plot(self, metric: str, kind: str = "arms", ax: Axes | None = None, **options: Any) -> Axes:
+        """Draw a metric.
+
+        Needs matplotlib (of the extra `study`).
+
+        Args:
+            metric: its name; for curves a name of the history.
+            kind: `"arms"`: every run a dot, the mean and its t interval (`confidence=`).
+                `"curves"`: epoch by epoch the median of the runs that still go on, and a band
+                (`quantiles=(0.1, 0.9)`). `"difference"`: of the arms `a=` and `b=`, seed by seed,
+                with the mean and its interval (`confidence=`). `"response"`: against the swept
+                `hyper=`, a line for each arm: the median and a band (`quantiles=`).
+            ax: where to draw; a new figure, if left out.
+            **options: of the kind; `labels=` says which arms and cells, all if left out.
+
+        Returns:
+            The axes drawn on.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            KeyError: there is no such metric, arm or cell.
+            ValueError: there is no such kind, or nothing was swept that a response could be to.
+        """
+        return plotting.plot(self, metric, kind, ax, **options)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str = "Study",
+        baseline: str | None = None,
+        confidence: float = 0.95,
+    ) -> None:
+        """Write all that the study says into one HTML page, which needs no other file.
+
+        For each metric it has a table, the comparisons with Holm's correction, how many more seeds
+        would settle what is not settled, and plots; and which commands made the runs, when and in
+        what environment.
+
+        Needs matplotlib (of the extra `study`).
+
+        Args:
+            path: the file; it is replaced at once, or not at all.
+            title: the headline.
+            baseline: the arm or cell that the others are compared with. If left out, each is
+                compared with each, or, if that were more than 10 comparisons, with the first.
+            confidence: of intervals, and 1 minus the level of the tests.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: there is no such baseline, or `confidence` is not between 0 and 1.
+        """
+        report.write(self, path, title, baseline, confidence)
 
     def to_pandas(self) -> Any:
         """Return one row for each run: arm, seed, hyperparameters, steps, diverged, results."""
@@ -154,6 +194,7 @@ class Study:
                 for name, arm in self.arms.items()
                 for i, cell in enumerate(self.cells)
                 for j, seed in enumerate(self.seeds)
+                if arm.finished[i, j]
             ]
         )
 
@@ -163,55 +204,7 @@ class Study:
             raise KeyError(f"there is no cell {wanted}, but {self.cells}")
         return self.cells.index(wanted)
 
-    def _columns(self, metric: str) -> dict[str, Floats]:
-        """The values of all seeds, by arm and cell."""
-        return {
-            " ".join([name, *(f"{key}={value:g}" for key, value in cell.items())]): values[i]
-            for name, arm in self.arms.items()
-            for values in [_named("metric", metric, arm.results)]
-            for i, cell in enumerate(self.cells)
-        }
-
-
-def _line(values: Floats, confidence: float) -> list[str]:
-    """Write the summary of one column, as far as it has one."""
-    there = values[np.isfinite(values)]
-    n, diverged = str(len(there)), str(len(values) - len(there))
-    if len(there) < 2:
-        return [n, diverged, f"{there.mean():.4g}" if len(there) else "", "", "", "", "", ""]
-    s = statistics.summarize(values, confidence)
-    interval = f"{s.t_interval.low:.4g} to {s.t_interval.high:.4g}"
-    spread = (f"{value:.4g}" for value in (s.sd, s.min, s.median, s.max))
-    return [n, diverged, f"{s.mean:.4g}", interval, *spread]
-
-
-def _named(what: str, name: str, among: Mapping[str, Any]) -> Any:
-    if name not in among:
-        raise KeyError(f"there is no {what} {name!r}, but {list(among)}")
-    return among[name]
-
-
-def _arm(store: Store, name: str, seeds: list[int], cells: list[dict[str, float]]) -> Arm:
-    """Lay the rows of an arm out by cell and seed."""
-    column = {seed: j for j, seed in enumerate(seeds)}
-    line = {encode(cell): i for i, cell in enumerate(cells)}
-    shape = len(cells), len(seeds)
-    steps, diverged = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
-    seconds = 0.0
-    for hyper, seed, taken, lost, share in store.rows("runs", name):
-        if hyper in line and seed in column:
-            at = line[hyper], column[seed]
-            steps[at], diverged[at], seconds = taken, lost, seconds + share
-    results: dict[str, Floats] = {}
-    for hyper, seed, metric, value in store.rows("results", name):
-        if hyper in line and seed in column:
-            values = results.setdefault(metric, np.full(shape, math.nan))
-            values[line[hyper], column[seed]] = math.nan if value is None else value
-    rows = store.rows("curves", name)
-    epochs = max((row[2] for row in rows), default=0)
-    curves: dict[str, Floats] = {}
-    for hyper, seed, epoch, metric, value in rows:
-        if hyper in line and seed in column:
-            values = curves.setdefault(metric, np.full((epochs, *shape), math.nan))
-            values[epoch - 1, line[hyper], column[seed]] = value
-    return Arm(results, curves, steps, diverged, seconds)
+    def _two(self, metric: str, a: str, b: str, paired: bool = True) -> tuple[Floats, Floats]:
+        """The values of two arms or cells."""
+        found = columns(self, metric)
+        return together(named("arm", a, found), named("arm", b, found), paired)

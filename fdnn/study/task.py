@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +14,11 @@ from torch import Tensor
 from fdnn import random, train, tree
 from fdnn.study.experiment import Experiment
 from fdnn.train import TrainState
+from fdnn.train import monitor as watch
+from fdnn.train.batches import source
 from fdnn.train.nonfinite import is_finite
 
-__all__ = ["Lanes", "Results", "begin", "run_task"]
+__all__ = ["Lanes", "Results", "advance", "begin", "combinations", "run_task", "seed_list"]
 
 
 class Lanes(NamedTuple):
@@ -48,6 +51,25 @@ class Results(NamedTuple):
     seconds: float
 
 
+def seed_list(seeds: int | Sequence[int]) -> list[int]:
+    """Return which seeds are meant: so many, or these."""
+    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"`seeds` must be at least one, and each once, got {seeds}")
+    return chosen
+
+
+def combinations(sweep: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+    """Return every combination of the values of a sweep."""
+    for name, values in sweep.items():
+        if not len(values):
+            raise ValueError(f"`sweep` must give {name!r} at least one value, got none")
+    return [
+        {name: float(value) for name, value in zip(sweep, combination, strict=True)}
+        for combination in itertools.product(*sweep.values())
+    ]
+
+
 def begin(experiment: Experiment, lanes: Lanes) -> TrainState:
     """Return the stacked states before the first step."""
     keys = torch.stack([random.key(seed) for seed in lanes.seeds])
@@ -78,30 +100,100 @@ def run_task(
         jit: whether to compile.
         folder: where to keep checkpoints; what is there already is gone on from.
         progress: whether to show a bar.
+
+    Raises:
+        KeyboardInterrupt: `fit` was interrupted, which it survives: these runs are not done.
+    """
+    kept = None if folder is None else train.Checkpoints(folder, keep_last=1, keep_best=0)
+    _, results = advance(
+        experiment,
+        begin(experiment, lanes),
+        experiment.epochs,
+        chunk_size=chunk_size,
+        jit=jit,
+        checkpoints=kept,
+        progress=progress,
+    )
+    return results
+
+
+def advance(
+    experiment: Experiment,
+    state: TrainState,
+    epochs: int,
+    *,
+    chunk_size: int,
+    jit: bool,
+    progress: bool,
+    checkpoints: train.Checkpoints | None = None,
+) -> tuple[TrainState, Results]:
+    """Train until so many epochs are done, and measure.
+
+    Args:
+        experiment: the arm.
+        state: of all runs, stacked.
+        epochs: to train until, in all.
+        chunk_size: how many at once.
+        jit: whether to compile.
+        progress: whether to show a bar.
+        checkpoints: where to keep them; what is there already is gone on from.
+
+    Returns:
+        The state to go on from, and what came of the runs if they end here: monitors have the last
+        word on a run that ends.
+
+    Raises:
+        KeyboardInterrupt: as `run_task`.
     """
     clock = time.perf_counter()
     evaluate = _by_chunks(experiment.evaluate, chunk_size)
-    state, history = train.fit(
-        experiment.step,
-        begin(experiment, lanes),
-        experiment.data,
-        epochs=experiment.epochs,
-        batch_size=experiment.batch_size,
-        evaluate=evaluate,
-        monitors=experiment.monitors,
-        checkpoints=None if folder is None else train.Checkpoints(folder, keep_last=1, keep_best=0),
-        nonfinite="report",
-        chunk_size=chunk_size,
-        compile=jit,
-        progress=progress,
-    )
-    return Results(
+    steps = epochs * source(experiment.data, experiment.batch_size).steps
+    reached: list[TrainState] = []
+
+    def is_over(state: TrainState) -> bool:
+        stopped = watch.stopped(experiment.monitors, state)
+        return not (state.count[~stopped] < steps).any()
+
+    def until(state: TrainState, told: Mapping[str, Tensor]) -> bool:
+        if int(told["epoch"]) == epochs:
+            reached.append(state)
+        return bool(reached)
+
+    history: dict[str, Tensor] = {}
+    state = watch.begin(experiment.monitors, state)
+    if checkpoints is not None and checkpoints.latest() is not None:
+        state = checkpoints.load(like=state)
+    if checkpoints is not None and is_over(state):
+        reached = [state]
+        history = tree.stack(checkpoints.history(epochs))
+    else:
+        state, history = train.fit(
+            experiment.step,
+            state,
+            experiment.data,
+            epochs=experiment.epochs,
+            batch_size=experiment.batch_size,
+            evaluate=evaluate,
+            monitors=experiment.monitors,
+            callbacks=[until],
+            checkpoints=checkpoints,
+            nonfinite="report",
+            chunk_size=chunk_size,
+            compile=jit,
+            progress=progress,
+        )
+    # Interrupted after the last epoch, `fit` has not let the monitors finish; twice is once.
+    state = watch.finish(experiment.monitors, state)
+    if not is_over(state):
+        raise KeyboardInterrupt("a study with a `store` goes on when it is run again")
+    results = Results(
         dict(evaluate(state)),
         history,
         state.count,
         ~torch.vmap(is_finite)(state.params),
         time.perf_counter() - clock,
     )
+    return (reached or [state])[0], results
 
 
 def _by_chunks(
