@@ -88,7 +88,7 @@ def monitor(watch: train.Monitor) -> Row:
         return watch.finish(memory, state), memory, watch.stopped(memory)
 
     def args(lane: int) -> tuple[Any, ...]:
-        state = train.init(LINEAR, SCALED, random.key(lane))
+        state = train.init(LINEAR, STEPPED, random.key(lane))
         return state, normal(lane, 3)
 
     return Row(run, args)
@@ -171,7 +171,7 @@ TX = optim.chain(optim.clip_by_global_norm(1.0), optim.adamw(lr=lambda count: 0.
 LOSS = train.supervised(MODEL, F.cross_entropy)
 STEP = train.make_step(LOSS, TX)
 LINEAR = functionalize(nn.Linear(4, 3))
-SCALED = optim.chain(optim.sgd(lr=0.1), optim.scale(1.0))
+STEPPED = optim.chain(optim.sgd(lr=0.1), optim.scale(1.0))
 FIND = train.make_step(train.supervised(LINEAR, F.cross_entropy), optim.sgd())
 PLATEAU = schedules.reduce_on_plateau(patience=0, cooldown=1)
 
