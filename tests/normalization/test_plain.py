@@ -98,6 +98,15 @@ def everything_but_the_second(function: Any, x: Tensor) -> Any:
     return y, stats, first
 
 
+def test_running_statistics_carry_no_gradient_to_the_batch() -> None:
+    def total(x: Tensor) -> Tensor:
+        stats = [torch.zeros(3, dtype=DOUBLE), torch.ones(3, dtype=DOUBLE)]
+        plain.batch_norm(x, *stats, training=True)
+        return stats[0].sum() + stats[1].sum() + 0 * x.sum()
+
+    assert (grad(total)(draw(0, 6, 3)) == 0).all()
+
+
 def test_one_value_has_no_variance() -> None:
     with pytest.raises(ValueError, match=r"at least two values for each channel.*\(1, 3\)"):
         plain.batch_norm(torch.zeros(1, 3), None, None, training=True)
