@@ -156,8 +156,9 @@ def _values(text: str) -> tuple[str, list[float]]:
 
 def _run(args: argparse.Namespace) -> None:
     wrong = args.parser.error
-    if args.report is not None and not args.report.parent.is_dir():
-        wrong(f"argument --report: there is no folder {str(args.report.parent)!r}")
+    folder = None if args.report is None else args.report.parent
+    if folder is not None and not folder.is_dir() and folder != args.store:  # `run` makes that
+        wrong(f"argument --report: there is no folder {str(folder)!r}")
     try:
         file = load(args.file)
     except FileError as error:
