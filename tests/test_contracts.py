@@ -266,6 +266,7 @@ ROWS: dict[str, Row] = {
         lambda key: random.truncated_normal(key, -2, 1, (9,)), exact=False
     ),
     "random.uniform": draw(lambda key: random.uniform(key, (9,))),
+    "tree.all_finite": Row(tree.all_finite, nested),
     "tree.cast": Row(lambda t: tree.cast(t, torch.float64), nested),
     "tree.column": Row(lambda a, b: tree.column(a, b), two),
     "tree.columns": Row(lambda a, b: tree.columns(a, b), two),

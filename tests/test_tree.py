@@ -427,6 +427,17 @@ def test_global_norm(x: Any) -> None:
     torch.testing.assert_close(found.double(), expected.double(), rtol=1e-6, atol=0)
 
 
+def test_all_finite() -> None:
+    whole = {"a": torch.ones(2, 3), "b": (torch.arange(3), torch.tensor(True)), "c": {}}
+    assert tree.all_finite(whole)
+    assert tree.all_finite({})
+    for bad in (torch.nan, torch.inf, -torch.inf):
+        found = tree.all_finite({**whole, "d": torch.tensor([0.0, bad])})
+        assert found.shape == () and found.dtype == torch.bool and not found
+    lanes = {"w": torch.tensor([[1.0, 2.0], [torch.nan, 2.0]]), "n": torch.arange(2)}
+    assert vmap(tree.all_finite)(lanes).tolist() == [True, False]
+
+
 def test_global_norm_of_zeros_has_a_gradient() -> None:
     slope = grad(tree.global_norm)({"a": torch.zeros(2), "b": torch.zeros(())})
     assert_same(slope, {"a": torch.zeros(2), "b": torch.zeros(())})
@@ -562,6 +573,7 @@ PURE: dict[str, Callable[[Any], Any]] = {
     "zeros_like": tree.zeros_like,
     "global_norm": tree.global_norm,
     "ravel": lambda x: tree.ravel(x)[1](tree.ravel(x)[0] + 1),
+    "all_finite": tree.all_finite,
     "cast": lambda x: tree.cast(x, torch.float16),
     "where": lambda x: tree.where(torch.tensor(False), x, tree.zeros_like(x)),
     "assert_same_structure": lambda x: tree.assert_same_structure(x, x),

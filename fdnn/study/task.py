@@ -16,7 +16,6 @@ from fdnn.study.experiment import Experiment
 from fdnn.train import TrainState
 from fdnn.train import monitor as watch
 from fdnn.train.batches import source
-from fdnn.train.nonfinite import is_finite
 
 __all__ = ["Lanes", "Results", "advance", "begin", "combinations", "run_task", "seed_list"]
 
@@ -190,7 +189,7 @@ def advance(
         dict(evaluate(state)),
         history,
         state.count,
-        ~torch.vmap(is_finite)(state.params),
+        ~torch.vmap(tree.all_finite)(state.params),
         time.perf_counter() - clock,
     )
     return (reached or [state])[0], results

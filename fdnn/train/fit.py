@@ -16,7 +16,7 @@ from fdnn.train.checkpoints import Checkpoints
 from fdnn.train.chunks import in_chunks, num_chunks
 from fdnn.train.epochs import Info, epoch_runner
 from fdnn.train.monitor import Monitor
-from fdnn.train.nonfinite import POLICIES, is_finite
+from fdnn.train.nonfinite import POLICIES
 from fdnn.train.progress import progress_bar
 from fdnn.train.state import TrainState
 from fdnn.train.step import Step
@@ -231,7 +231,7 @@ def _held(stopped: Tensor, new: TrainState, old: TrainState, row: Info) -> tuple
 
 def _report(state: TrainState, epoch: int, known: list[int]) -> list[int]:
     """Warn of runs whose parameters are not finite, each once."""
-    check = torch.vmap(is_finite) if state.count.ndim else is_finite
+    check = torch.vmap(tree.all_finite) if state.count.ndim else tree.all_finite
     lost: list[int] = (~check(state.params)).reshape(-1).nonzero().flatten().tolist()
     if new := [lane for lane in lost if lane not in known]:
         which = f" of lanes {new}" if state.count.ndim else ""

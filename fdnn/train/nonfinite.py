@@ -13,15 +13,9 @@ from fdnn.train.batches import Loader, Tensors
 from fdnn.train.state import TrainState
 from fdnn.train.step import Step
 
-__all__ = ["POLICIES", "first_nonfinite", "is_finite", "locate", "skipping"]
+__all__ = ["POLICIES", "first_nonfinite", "locate", "skipping"]
 
 POLICIES = ("stop", "report", "skip")
-
-
-def is_finite(values: Any) -> Tensor:
-    """Tell whether all numbers of a tree are finite, as a 0-d tensor."""
-    parts = [torch.isfinite(leaf).all() for leaf in tree.leaves(values)]
-    return torch.stack(parts).all() if parts else torch.ones((), dtype=torch.bool)
 
 
 def skipping(step: Step) -> Step:
@@ -33,7 +27,7 @@ def skipping(step: Step) -> Step:
 
     def guarded(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:
         new, info = step(state, batch)
-        fine = is_finite((info.get("loss", ()), new.params))
+        fine = tree.all_finite((info.get("loss", ()), new.params))
         kept = tree.where(fine, new._replace(count=state.count), state)
         info = tree.map(lambda value: torch.where(fine, value, 0), info)
         return kept._replace(count=new.count), {**info, "skipped": (~fine).to(torch.float32)}

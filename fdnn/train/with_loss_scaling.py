@@ -75,12 +75,12 @@ def with_loss_scaling(inner: GradientTransformation, scaling: LossScaling | None
         **extra: Any,
     ) -> tuple[Tree, dict[str, Tree], dict[str, Tensor]]:
         seen: list[Tensor] = []
-        finite = _all_finite(updates, count)
+        finite = torch.ones_like(count, dtype=torch.bool) & tree.all_finite(updates)
         evaluate = extra.get("value_and_grad")
 
         def watched(params: Params) -> tuple[Tensor, Params]:
             value, grads = evaluate(params)  # type: ignore[misc]
-            seen.append(_all_finite(grads, count))
+            seen.append(tree.all_finite(grads))
             return value, grads
 
         if evaluate is not None:
@@ -162,11 +162,3 @@ def unscaled(grads: Params, scale: Tensor | None) -> Params:
     inverse = (1 / (scalar_like(scale, 0.0) + scale)).to(scale.dtype)  # rounded as torch does
     divided: Params = leafwise(lambda g: g * inverse, grads)
     return divided
-
-
-def _all_finite(leaves: Tree, like: Tensor) -> Tensor:
-    """Tell whether all numbers are finite, as a 0-d tensor, in lanes if `like` is."""
-    finite = torch.ones_like(like, dtype=torch.bool)
-    for leaf in tree.leaves(leaves):
-        finite = finite & torch.isfinite(leaf).all()
-    return finite

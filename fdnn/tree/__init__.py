@@ -6,13 +6,14 @@ by dots: dict keys, fields of named tuples, places in tuples and lists. The leaf
 `"slots.w"`. `None` is an empty tree: it has no leaf and stays where it is.
 """
 
-from fdnn.tree.arithmetic import cast, global_norm, where, zeros_like
+from fdnn.tree.arithmetic import all_finite, cast, global_norm, where, zeros_like
 from fdnn.tree.compare import assert_same_structure
 from fdnn.tree.mapping import column, columns, leaves, map, map_with_path, paths, refill
 from fdnn.tree.selection import combine, partition, select
 from fdnn.tree.stacking import ravel, stack, unstack
 
 __all__ = [
+    "all_finite",
     "assert_same_structure",
     "cast",
     "column",

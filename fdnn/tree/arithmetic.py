@@ -10,6 +10,7 @@ from fdnn.tree.mapping import leaves, map, map_with_path
 from fdnn.types import Tree
 
 __all__ = [
+    "all_finite",
     "cast",
     "global_norm",
     "where",
@@ -38,6 +39,19 @@ def global_norm(tree: Tree) -> Tensor:
     """
     norms = [torch.linalg.vector_norm(leaf) for leaf in leaves(tree)]
     return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
+
+
+def all_finite(tree: Tree) -> Tensor:
+    """Tell whether no number of a tree is nan or infinite, as a 0-d boolean tensor.
+
+    An empty tree is finite.
+
+    Example:
+        >>> all_finite({"a": torch.tensor([1.0, torch.nan]), "b": torch.tensor(2)})
+        tensor(False)
+    """
+    finite = [torch.isfinite(leaf).all() for leaf in leaves(tree)]
+    return torch.stack(finite).all() if finite else torch.ones((), dtype=torch.bool)
 
 
 def cast(tree: Tree, dtype: torch.dtype) -> Tree:

@@ -158,9 +158,7 @@ def _if_finite(name: str, inner: GradientTransformation, most: int | None) -> Ch
         stored: Tree,
         **extra: Any,
     ) -> tuple[Tree, dict[str, Tree], Notes]:
-        is_finite = torch.ones_like(count, dtype=torch.bool)
-        for leaf in tree.leaves(updates):
-            is_finite = is_finite & torch.isfinite(leaf).all()
+        is_finite = torch.ones_like(count, dtype=torch.bool) & tree.all_finite(updates)
         in_a_row = (slots["notfinite_count"] + 1) * ~is_finite
         counted = {
             "notfinite_count": in_a_row,
