@@ -5,13 +5,27 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
+
+from fdnn import tree
 
 TURN = 0.01  # seconds: long against the clock's grain and a call's overhead
 Contender = Callable[[], object]
 Figure = dict[str, float | str]
+
+
+def stepping(step: Callable[..., Any], state: Any, batch: Any) -> Contender:
+    """Step on and on from a state, which the step may be given to overwrite."""
+    held = [tree.map(torch.clone, state)]
+
+    def call() -> None:
+        held[0], _ = step(held[0], batch)
+
+    return call
 
 
 def measure(group: dict[str, Contender], rounds: int) -> list[Figure]:

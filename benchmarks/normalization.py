@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _turns import Contender, measure, report
+from _turns import Contender, measure, report, stepping
 from torch import Tensor, nn, vmap
 
 import fdnn
-from fdnn import functionalize, optim, random, train, tree
+from fdnn import functionalize, optim, random, train
 from fdnn.nn import MLP
 
 TX = optim.nadam(lr=1e-3)
@@ -83,13 +83,7 @@ def steps(net: nn.Module, lanes: int) -> Contender:
     keys = random.split(random.key(0), lanes)
     state = vmap(lambda key: train.init(model, TX, key))(keys)
     step = train.make_step(train.supervised(model, F.cross_entropy), TX)
-    run = fdnn.jit(vmap(step), donate_argnums=0)
-    held = [tree.map(torch.clone, state)]
-
-    def call() -> None:
-        held[0], _ = run(held[0], batch)
-
-    return call
+    return stepping(fdnn.jit(vmap(step), donate_argnums=0), state, batch)
 
 
 if __name__ == "__main__":

@@ -20,14 +20,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _turns import Contender, Figure, measure, report
+from _turns import Contender, Figure, measure, report, stepping
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import fdnn
-from fdnn import Model, functionalize, optim, random, train, tree
+from fdnn import Model, functionalize, optim, random, train
 
 WIDTH, DEPTH = 512, 8
 
@@ -83,12 +83,7 @@ def contenders(jit: bool) -> dict[str, Contender]:
 def steps(model: Model, tx: Any, jit: bool) -> Contender:
     step = train.make_step(train.supervised(model, F.cross_entropy), tx)
     run = fdnn.jit(step, donate_argnums=0) if jit else step
-    held, batch = [tree.map(torch.clone, train.init(model, tx, random.key(0)))], batch_of(256)
-
-    def call() -> None:
-        held[0], _ = run(held[0], batch)
-
-    return call
+    return stepping(run, train.init(model, tx, random.key(0)), batch_of(256))
 
 
 def memory_of(parts: int) -> Figure:

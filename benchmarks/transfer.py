@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _turns import Contender, measure, report
+from _turns import Contender, measure, report, stepping
 from torch import nn, vmap
 
 import fdnn
@@ -82,13 +82,7 @@ def steps(model: Model, batch: Any, seeds: int | None, jit: bool) -> Contender:
         step = vmap(step, in_dims=(0, None))
     else:
         state = train.init(model, TX, random.key(0))
-    run = fdnn.jit(step, donate_argnums=0) if jit else step
-    held = [tree.map(torch.clone, state)]
-
-    def call() -> None:
-        held[0], _ = run(held[0], batch)
-
-    return call
+    return stepping(fdnn.jit(step, donate_argnums=0) if jit else step, state, batch)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from fdnn.study import Arm, Call, Study
+from fdnn.study import Arm, Call, Experiment, Study
 
 CALL = Call("2026-11-25 12:00:00", "python 'my <file>.py' --seeds 6", {"torch": "2.13.0"}, 61.0)
 
@@ -36,3 +38,40 @@ def made(
             f"{{'name': '{name}'}}",
         )
     return Study(arms, list(range(seeds)), list(cells), [CALL])
+
+
+class Died(Exception):
+    """Stands for the death of a process."""
+
+
+def dying(experiment: Callable[..., Experiment], after: int) -> Callable[..., Experiment]:
+    """Return the experiment, whose process dies at that evaluation."""
+    calls = 0
+
+    def build(**settings: Any) -> Experiment:
+        inner = experiment(**settings)
+
+        def evaluate(state: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == after:
+                raise Died
+            return inner.evaluate(state)
+
+        return inner._replace(evaluate=evaluate)
+
+    return build
+
+
+def assert_same(a: Study, b: Study, rtol: float = 0.0, atol: float = 0.0) -> None:
+    """The same arms, and all that was measured equal, to the bit unless told otherwise."""
+    assert a.arms.keys() == b.arms.keys()
+    for name, arm in a.arms.items():
+        other = b.arms[name]
+        for mine, theirs in ((arm.results, other.results), (arm.curves, other.curves)):
+            assert mine.keys() == theirs.keys()
+            for key, values in mine.items():
+                np.testing.assert_allclose(
+                    values, theirs[key], rtol=rtol, atol=atol, err_msg=f"{name} {key}"
+                )
+        np.testing.assert_array_equal(arm.steps, other.steps)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from studies import Died, assert_same, dying
 from torch import Tensor, nn
 
 from fdnn import functionalize, metrics, optim, random, schedules, study, train
@@ -223,45 +224,22 @@ def test_schedules_are_those_of_the_whole_run() -> None:
     )
 
 
-class Died(Exception):
-    pass
-
-
 @pytest.mark.parametrize("after", [3, 4, 6, 9, 16])
 def test_a_search_that_died_goes_on(after: int, tmp_path: Path) -> None:
-    calls = 0
-
-    def dying(**settings: Any) -> study.Experiment:
-        inner = experiment(**settings)
-
-        def evaluate(state: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == after:
-                raise Died
-            return inner.evaluate(state)
-
-        return inner._replace(evaluate=evaluate)
-
     arms = {"narrow": {"width": 3, "patience": 2}, "wide": {"plateau": True}}
     options: dict[str, Any] = {"arms": arms, "metric": "valid_loss", **SEARCH, **QUIET}
     wanted = study.successive_halving(experiment, **options)
     with pytest.raises(Died):
-        study.successive_halving(dying, store=tmp_path, **options)
+        study.successive_halving(dying(experiment, after), store=tmp_path, **options)
     found = study.successive_halving(experiment, store=tmp_path, **options)
     assert found.rungs == wanted.rungs
     assert (found.arm, found.cell, found.lane_epochs) == (
         wanted.arm, wanted.cell, wanted.lane_epochs
     )  # fmt: skip
-    for name, arm in found.study.arms.items():
-        other = wanted.study.arms[name]
-        for mine, theirs in ((arm.results, other.results), (arm.curves, other.curves)):
-            assert mine.keys() == theirs.keys()
-            for metric, values in mine.items():
-                np.testing.assert_array_equal(values, theirs[metric])
-    calls = 0
-    again = study.successive_halving(dying, store=tmp_path, **options) if after > 9 else found
-    assert again.rungs == wanted.rungs, "nothing is trained twice: fewer evaluations than deaths"
+    assert_same(found.study, wanted.study)
+    if after > 9:
+        found = study.successive_halving(dying(experiment, after), store=tmp_path, **options)
+    assert found.rungs == wanted.rungs, "nothing is trained twice: fewer evaluations than deaths"
     with pytest.raises(ValueError, match="`store` holds an arm 'wide' with other settings"):
         study.successive_halving(
             experiment, store=tmp_path, **{**options, "arms": {"wide": {"width": 7}}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -11,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch.nn.functional as F
+from studies import assert_same
 from torch import nn
 
 from fdnn import functionalize, metrics, optim, random, study, train
@@ -76,15 +77,7 @@ def killing(folder: Path, at: int) -> Any:
     return build
 
 
-def same(a: study.Study, b: study.Study) -> None:
-    assert a.arms.keys() == b.arms.keys()
-    for name, arm in a.arms.items():
-        other = b.arms[name]
-        for mine, theirs in ((arm.results, other.results), (arm.curves, other.curves)):
-            assert mine.keys() == theirs.keys()
-            for key, values in mine.items():
-                np.testing.assert_allclose(values, theirs[key], rtol=1e-4, atol=1e-6, err_msg=key)
-        np.testing.assert_array_equal(arm.steps, other.steps)
+same = functools.partial(assert_same, rtol=1e-4, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from studies import Died, assert_same, dying
 from torch import Tensor, nn
 
 from fdnn import functionalize, metrics, optim, random, study, train
@@ -139,49 +140,15 @@ def test_a_diverged_run_is_recorded_and_disturbs_none() -> None:
     assert (summary.n, summary.diverged) == (3, 0)
 
 
-class Died(Exception):
-    pass
-
-
-def dying(after: int) -> Any:
-    """The experiment, whose process dies at an evaluation."""
-    calls = 0
-
-    def build(**settings: Any) -> study.Experiment:
-        inner = experiment(**settings)
-
-        def evaluate(state: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == after:
-                raise Died
-            return inner.evaluate(state)
-
-        return inner._replace(evaluate=evaluate)
-
-    return build
-
-
-def same(a: study.Study, b: study.Study) -> None:
-    assert a.arms.keys() == b.arms.keys()
-    for name, arm in a.arms.items():
-        other = b.arms[name]
-        for mine, theirs in ((arm.results, other.results), (arm.curves, other.curves)):
-            assert mine.keys() == theirs.keys()
-            for key, values in mine.items():
-                np.testing.assert_array_equal(values, theirs[key], err_msg=f"{name} {key}")
-        np.testing.assert_array_equal(arm.steps, other.steps)
-
-
 @pytest.mark.parametrize("after", [1, 2, 3, 6, 7, 11, 16])
 def test_a_study_that_died_goes_on(after: int, tmp_path: Path) -> None:
     """At whatever evaluation: to the bit the study that never did."""
     options: dict[str, Any] = {"arms": ARMS, "seeds": 4, "chunk_size": 2} | QUIET
     wanted = study.run(experiment, store=tmp_path / "whole", **options)
     with pytest.raises(Died):
-        study.run(dying(after), store=tmp_path / "cut", **options)
+        study.run(dying(experiment, after), store=tmp_path / "cut", **options)
     found = study.run(experiment, store=tmp_path / "cut", **options)
-    same(found, wanted)
+    assert_same(found, wanted)
     assert not list((tmp_path / "cut" / "checkpoints").glob("*"))
 
 
@@ -213,7 +180,7 @@ def test_a_store_grows(tmp_path: Path) -> None:
     assert built
     again = run(["wide"], 2, [0.1])
     assert not built
-    same(again, first)
+    assert_same(again, first)
     more = run(["wide", "narrow"], 4, [0.1, 0.2])
     assert more.values("valid_loss", "wide", lr=0.1)[:2].tolist() == (
         first.values("valid_loss", "wide", lr=0.1).tolist()
@@ -227,7 +194,7 @@ def test_a_store_grows(tmp_path: Path) -> None:
     whole = study.Study.read(study.Store(tmp_path))
     assert whole.seeds == [0, 1, 2, 3]
     assert list(whole.arms) == ["wide", "narrow"]
-    same(study.Study(whole.arms, whole.seeds, whole.cells), study.Study(
+    assert_same(study.Study(whole.arms, whole.seeds, whole.cells), study.Study(
         {name: more.arms[name] for name in whole.arms}, whole.seeds, whole.cells
     ))  # fmt: skip
 
@@ -339,7 +306,7 @@ def test_an_executor_is_a_map() -> None:
     with pytest.raises(ValueError, match="`memory`") as refused:
         study.run(experiment, memory=1, **options)
     options["memory"] = int(str(refused.value).split("at least ")[1].split()[0])
-    same(
+    assert_same(
         study.run(experiment, executor=backwards, **options),
         study.run(experiment, **options),
     )
