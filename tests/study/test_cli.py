@@ -181,9 +181,12 @@ def test_interrupted_it_ends_cleanly_and_goes_on(here: Path, capsys: Any) -> Non
     Path("exp.py").write_text(file.replace("PAUSE = 0", "PAUSE = 0.2"))
     command = [sys.executable, "-m", "fdnn.study", "run", "exp.py", "--store", "store", "--no-jit"]
     command += ["--seeds", "3"]
+    # A child inherits that a signal is ignored, as it is where tests run in the background.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 60
     while not list(here.glob("store/checkpoints/*/0000*3.safetensors")):
         assert time.monotonic() < deadline and process.poll() is None

@@ -20,6 +20,8 @@ from torch import nn
 from fdnn import functionalize, metrics, optim, random, study, train
 
 ray = pytest.importorskip("ray")
+# Of JAX, if its tests ran in this process before: Ray forks to start programs, which is safe.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 QUIET: dict[str, Any] = {"jit": False, "progress": False}
 WIDE: dict[str, Any] = {"arms": {"wide": {"width": 8}}, "seeds": 5, "sweep": {"lr": [0.1, 0.2]}}
 
