@@ -19,7 +19,8 @@ from fdnn.types import Tree
 
 __all__ = ["available_memory", "peak_bytes", "sizes", "tree_bytes"]
 
-_MOST = 64  # lanes at once, however small: progress and checkpoints come by the epoch
+_MOST = 64  # lanes at once, however small: more were slower on what was measured
+_WORKING_SET = 64 * 2**20  # bytes of a step on a CPU, beyond which caches hold too little of it
 
 
 def sizes(
@@ -58,22 +59,28 @@ def sizes(
         )
         return own, picks, step(own, pick)
 
-    held, worked = 0, 0
+    held = worked = stepped = 0
     for count in (1, 2):  # some copies are made only where there are several
         some = Lanes(lanes.seeds[:1] * count, lanes.hyper[:1] * count)
         state = monitor.begin(experiment.monitors, begin(experiment, some))
         bare = state._replace(monitors={})
-        peak = max(peak_bytes(work, bare), peak_bytes(experiment.evaluate, bare))
+        step = peak_bytes(work, bare)
+        peak = max(step, peak_bytes(experiment.evaluate, bare))
         # A task holds the states before and after an epoch, whole and by chunks.
         held = max(held, 4 * -(-tree_bytes(state) // count))
         worked = max(worked, -(-(tree_bytes(bare) + peak) // count))
+        stepped = max(stepped, -(-(tree_bytes(bare) + step) // count))
     if held + worked > budget:
         raise ValueError(
             f"`memory` must be at least {held + worked} bytes for one run, got {budget}"
         )
     total = len(lanes.seeds)
     most = min(total, _MOST, budget // (held + worked))
-    chunk = most if isinstance(chunk_size, str) else min(chunk_size, total)
+    if state.count.device.type == "cpu":
+        most = min(most, max(1, _WORKING_SET // stepped))
+    chunk = (
+        -(-total // -(-total // most)) if isinstance(chunk_size, str) else min(chunk_size, total)
+    )
     return chunk, max(chunk, (budget - chunk * worked) // held)
 
 

@@ -28,8 +28,10 @@ def run(
     seeds: int | Sequence[int],
     sweep: Mapping[str, Sequence[float]] | None = None,
     chunk_size: int | str = "auto",
+    steps_per_call: int = 1,
     memory: int | None = None,
     jit: bool = True,
+    keep_parameters: bool = False,
     store: str | os.PathLike[str] | None = None,
     executor: Executor | None = None,
     progress: bool = True,
@@ -48,10 +50,14 @@ def run(
         sweep: values by the name of a hyperparameter, which goes into `Experiment.init`; every
             combination is a cell.
         chunk_size: how many runs at once. "auto": as many as fit into `memory`, by a step of one
-            run that is watched, at most 64. Results do not depend on it, but for rounding.
+            run that is watched, and on a CPU no more than its caches hold. Results do not depend on
+            it, but for rounding.
+        steps_per_call: steps in one compiled call, as for `train.fit`.
         memory: the budget of a task in bytes; half of what is free here, shared by the workers of
             `executor`, if left out.
         jit: whether to compile.
+        keep_parameters: whether to keep parameters and buffers of every run at its end, for
+            `Study.parameters`.
         store: a folder that keeps every result, and the state of what is under way after each
             epoch. A study that was killed goes on when it is run again; more seeds, arms or values
             can be added to what is there.
@@ -108,7 +114,7 @@ def run(
     workers = getattr(executor, "num_workers", 1)
     work = {}
     for name in arms:
-        there = kept.finished(name)
+        there = kept.finished(name, keep_parameters)
         missing = [
             (seed, cell) for cell in cells for seed in chosen if (encode(cell), seed) not in there
         ]
@@ -119,7 +125,16 @@ def run(
             settings = dict(arms[name])
             chunk, most = sizes(experiment(**settings), lanes, chunk_size, memory, workers)
             function = functools.partial(
-                _run, experiment, settings, name, kept.folder, chunk, jit, bar
+                _run,
+                experiment,
+                settings,
+                name,
+                kept.folder,
+                keep_parameters,
+                bar,
+                chunk_size=chunk,
+                steps_per_call=steps_per_call,
+                jit=jit,
             )
             tasks = kept.plan(name, lanes, most, workers)
             done = map(function, tasks) if executor is None else executor(function, tasks)
@@ -139,17 +154,17 @@ def _run(
     settings: dict[str, Any],
     arm: str,
     folder: Path | None,
-    chunk_size: int,
-    jit: bool,
+    keep_parameters: bool,
     progress: bool,
     lanes: Lanes,
+    **options: Any,
 ) -> Done:
     """Run a task, wherever it is: all that it needs comes with it."""
-    return lanes, run_task(
+    results = run_task(
         experiment(**settings),
         lanes,
-        chunk_size=chunk_size,
-        jit=jit,
         folder=None if folder is None else checkpoints_of(folder, arm, lanes),
         progress=progress,
+        **options,
     )
+    return lanes, results if keep_parameters else results._replace(state=None)

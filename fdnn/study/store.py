@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
@@ -14,10 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from fdnn import tree
 from fdnn.study.call import Call, command, environment, now
 from fdnn.study.task import Lanes, Results
+from fdnn.train import TrainState
 
 __all__ = ["DATABASE", "Store", "checkpoints_of", "encode"]
 
@@ -36,6 +40,9 @@ CREATE TABLE IF NOT EXISTS results (
 CREATE TABLE IF NOT EXISTS curves (
     arm TEXT, hyper TEXT, seed INTEGER, epoch INTEGER, metric TEXT, value REAL,
     PRIMARY KEY (arm, hyper, seed, epoch, metric)
+);
+CREATE TABLE IF NOT EXISTS parameters (
+    arm TEXT, hyper TEXT, seed INTEGER, file BLOB, PRIMARY KEY (arm, hyper, seed)
 );
 CREATE TABLE IF NOT EXISTS calls (
     started TEXT NOT NULL, command TEXT NOT NULL, environment TEXT NOT NULL, seconds REAL
@@ -113,10 +120,19 @@ class Store:
                 f"{found}. Give the arm another name, or the study another store"
             )
 
-    def finished(self, arm: str) -> set[tuple[str, int]]:
+    def finished(self, arm: str, with_parameters: bool = False) -> set[tuple[str, int]]:
         """Return which runs of an arm are there, as `(hyper, seed)`."""
-        rows = self._database.execute("SELECT hyper, seed FROM runs WHERE arm = ?", (arm,))
+        table = "parameters" if with_parameters else "runs"
+        rows = self._database.execute(f"SELECT hyper, seed FROM {table} WHERE arm = ?", (arm,))
         return set(rows.fetchall())
+
+    def parameters(self, arm: str, hyper: str, seed: int) -> dict[str, Tensor]:
+        """Return what was kept of the last state of a run, by path; nothing if nothing was."""
+        rows = self._database.execute(
+            "SELECT file FROM parameters WHERE arm = ? AND hyper = ? AND seed = ?",
+            (arm, hyper, seed),
+        )
+        return next((torch.load(io.BytesIO(file), weights_only=True) for (file,) in rows), {})
 
     def plan(self, arm: str, lanes: Lanes, most: int, num_workers: int) -> list[Lanes]:
         """Split runs into tasks.
@@ -188,6 +204,11 @@ class Store:
                     if not math.isnan(value)
                 ],
             )
+            if results.state is not None:
+                database.executemany(
+                    "INSERT OR REPLACE INTO parameters VALUES (?, ?, ?, ?)",
+                    zip(*zip(*keys, strict=True), _files(results.state), strict=True),
+                )
         self._close(arm, lanes)
 
     def rows(self, table: str, arm: str) -> list[tuple[Any, ...]]:
@@ -214,6 +235,16 @@ def encode(hyper: dict[str, float]) -> str:
 
 def _runs(lanes: Lanes) -> list[tuple[str, int]]:
     return list(zip(map(encode, lanes.hyper), lanes.seeds, strict=True))
+
+
+def _files(state: TrainState) -> Iterator[bytes]:
+    """Yield parameters and buffers of each run as the bytes of a file of torch's."""
+    kept = {"params": state.params, "buffers": state.buffers}
+    by_path = dict(zip(tree.paths(kept), tree.leaves(kept), strict=True))
+    for lane in range(len(state.count)):
+        file = io.BytesIO()
+        torch.save({path: leaf[lane].clone().cpu() for path, leaf in by_path.items()}, file)
+        yield file.getvalue()
 
 
 def _numbers(metric: str, values: Tensor) -> list[float]:

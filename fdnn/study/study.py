@@ -8,13 +8,15 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fdnn import tree
 from fdnn.study import plotting, report, statistics
 from fdnn.study.arm import Arm, Floats, read_arm
 from fdnn.study.call import Call
 from fdnn.study.columns import columns, named
 from fdnn.study.comparisons import compared, say_left_out, summaries, together
-from fdnn.study.store import Store
+from fdnn.study.store import Store, encode
 from fdnn.study.table import rows_of, text_table
+from fdnn.types import Buffers, Params
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,12 +33,14 @@ class Study:
         seeds: of every arm.
         cells: the combinations of the sweep's values, `[{}]` without a sweep.
         calls: the calls of `run` that made the runs.
+        store: where all of it comes from.
     """
 
     arms: dict[str, Arm]
     seeds: list[int]
     cells: list[dict[str, float]]
     calls: Sequence[Call] = ()
+    store: Store | None = None
 
     @classmethod
     def read(
@@ -55,7 +59,7 @@ class Study:
             found = {row[0] for rows in runs.values() for row in rows}
             cells = sorted(map(json.loads, found), key=lambda cell: list(cell.items()))
         by_name = {name: read_arm(store, name, seeds, cells) for name in names}
-        return cls(by_name, seeds, cells, store.calls())
+        return cls(by_name, seeds, cells, store.calls(), store)
 
     def metrics(self) -> list[str]:
         """Return the names of what was measured in the end, in any arm."""
@@ -75,6 +79,37 @@ class Study:
         results = named("arm", arm, self.arms).results
         values: Floats = named("metric", metric, results)[self._cell(hyper)]
         return values
+
+    def parameters(self, arm: str, **hyper: float) -> tuple[Params, Buffers]:
+        """Return parameters and buffers of all seeds of one arm, as they were at the end.
+
+        Args:
+            arm: its name.
+            **hyper: the cell, if there was a sweep.
+
+        Returns:
+            Stacked, each of shape `(seeds, ...)`, by the module's names: what `Model.apply` takes
+            under `vmap`.
+
+        Raises:
+            KeyError: there is no such arm or cell.
+            ValueError: they were not kept: `run` has to be told `keep_parameters=True`.
+        """
+        named("arm", arm, self.arms)
+        cell = encode(self.cells[self._cell(hyper)])
+        runs = [self.store.parameters(arm, cell, seed) if self.store else {} for seed in self.seeds]
+        if not all(runs):
+            lost = [seed for seed, run in zip(self.seeds, runs, strict=True) if not run]
+            raise ValueError(
+                f"`run` must be told `keep_parameters=True` to keep parameters, and of the arm "
+                f"{arm!r} there are none of the seeds {lost}"
+            )
+        stacked = tree.stack(runs)
+        params, buffers = (
+            {name.removeprefix(part): x for name, x in stacked.items() if name.startswith(part)}
+            for part in ("params.", "buffers.")
+        )
+        return params, buffers
 
     def summary(self, metric: str, *, confidence: float = 0.95) -> dict[str, statistics.Summary]:
         """Summarize a metric, by arm and cell; see `summarize`.

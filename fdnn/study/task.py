@@ -41,6 +41,7 @@ class Results(NamedTuple):
         steps: steps taken, of shape `(lanes,)`.
         diverged: whether a number of the last parameters is not finite, of shape `(lanes,)`.
         seconds: how long it took.
+        state: the last of all runs, stacked; None where nobody wants it.
     """
 
     final: dict[str, Tensor]
@@ -48,6 +49,7 @@ class Results(NamedTuple):
     steps: Tensor
     diverged: Tensor
     seconds: float
+    state: TrainState | None
 
 
 def seed_list(seeds: int | Sequence[int]) -> list[int]:
@@ -86,6 +88,7 @@ def run_task(
     lanes: Lanes,
     *,
     chunk_size: int,
+    steps_per_call: int = 1,
     jit: bool,
     folder: Path | None,
     progress: bool,
@@ -96,6 +99,7 @@ def run_task(
         experiment: the arm.
         lanes: which runs.
         chunk_size: how many at once.
+        steps_per_call: steps in one compiled call.
         jit: whether to compile.
         folder: where to keep checkpoints; what is there already is gone on from.
         progress: whether to show a bar.
@@ -109,6 +113,7 @@ def run_task(
         begin(experiment, lanes),
         experiment.epochs,
         chunk_size=chunk_size,
+        steps_per_call=steps_per_call,
         jit=jit,
         checkpoints=kept,
         progress=progress,
@@ -122,6 +127,7 @@ def advance(
     epochs: int,
     *,
     chunk_size: int,
+    steps_per_call: int = 1,
     jit: bool,
     progress: bool,
     checkpoints: train.Checkpoints | None = None,
@@ -133,6 +139,7 @@ def advance(
         state: of all runs, stacked.
         epochs: to train until, in all.
         chunk_size: how many at once.
+        steps_per_call: steps in one compiled call.
         jit: whether to compile.
         progress: whether to show a bar.
         checkpoints: where to keep them; what is there already is gone on from.
@@ -178,6 +185,7 @@ def advance(
             checkpoints=checkpoints,
             nonfinite="report",
             chunk_size=chunk_size,
+            steps_per_call=steps_per_call,
             compile=jit,
             progress=progress,
         )
@@ -191,6 +199,7 @@ def advance(
         state.count,
         ~torch.vmap(tree.all_finite)(state.params),
         time.perf_counter() - clock,
+        state,
     )
     return (reached or [state])[0], results
 

@@ -49,6 +49,8 @@ def in_chunks(
     total = len(stopped)
     full = min(chunk_size or total, total)
     last = total % full or full  # the sizes there are
+    if 4 * last > 3 * full:
+        last = full  # a few lanes more cost less than to compile once more
     running = (~stopped).nonzero().flatten()
     states, rows = [], []
     for first in range(0, len(running), full):

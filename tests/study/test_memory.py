@@ -226,9 +226,25 @@ def test_evaluation_counts() -> None:
 
 def test_at_most_64_at_once_and_what_is_asked_for() -> None:
     arm = experiment("mlp")
-    assert sizes(arm, lanes_of(200), "auto", 10**10)[0] == 64
+    assert sizes(arm, lanes_of(64), "auto", 10**10)[0] == 64
+    assert sizes(arm, lanes_of(200), "auto", 10**10)[0] == 50  # four chunks of one size
     assert sizes(arm, lanes_of(200), 100, 10**10)[0] == 100
     assert sizes(arm, lanes_of(20), 100, 10**10)[0] == 20
+
+
+def test_a_step_stays_within_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What evaluation takes does not count: it comes once an epoch."""
+    arm = experiment("mlp")
+    arm = arm._replace(evaluate=lambda state: {"x": torch.zeros(*state.count.shape, 10**6).sum(-1)})
+    index = torch.arange(16)[None]
+    states = begin(arm, lanes_of(1))
+    step = torch.vmap(lambda state, i: arm.step(state, tuple(part[i] for part in arm.data)))
+    lane = tree_bytes(states) + peak_bytes(step, states, index)
+    monkeypatch.setattr("fdnn.study.memory._WORKING_SET", 8 * lane)
+    assert 4 <= sizes(arm, lanes_of(64), "auto", 10**10)[0] <= 8
+    assert sizes(arm, lanes_of(64), 20, 10**10)[0] == 20
+    monkeypatch.setattr("fdnn.study.memory._WORKING_SET", lane // 2)
+    assert sizes(arm, lanes_of(64), "auto", 10**10)[0] == 1
 
 
 def test_workers_share_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def lanes_of(*seeds: int) -> Lanes:
 def nothing(lanes: Lanes) -> Results:
     count = len(lanes.seeds)
     zeros = torch.zeros(count)
-    return Results({"x": zeros}, {}, torch.zeros(count, dtype=torch.int64), zeros > 0, 1.0)
+    return Results({"x": zeros}, {}, torch.zeros(count, dtype=torch.int64), zeros > 0, 1.0, None)
 
 
 @given(

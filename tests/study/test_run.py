@@ -311,3 +311,38 @@ def test_an_executor_is_a_map() -> None:
         study.run(experiment, **options),
     )
     assert seen == [4]
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_parameters_are_kept(tmp_path: Path, stored: bool) -> None:
+    """What was measured in the end was measured of them, seed by seed."""
+    options: dict[str, Any] = {"arms": ARMS, "sweep": {"lr": [0.01, 0.3]}} | QUIET
+    if stored:  # Runs without parameters are made again, once.
+        options["store"] = tmp_path
+        study.run(experiment, seeds=[5, 1], **options)
+    found = study.run(experiment, seeds=[5, 1, 3], chunk_size=2, keep_parameters=True, **options)
+    for arm, settings in ARMS.items():
+        model, tx, measure = parts(settings["width"])
+        for lr in (0.01, 0.3):
+            params, buffers = found.parameters(arm, lr=lr)
+            assert params["0.weight"].shape == (3, settings["width"], 4)
+            state = torch.vmap(lambda key, tx=tx, model=model: train.init(model, tx, key))(
+                torch.stack([random.key(seed) for seed in found.seeds])
+            )
+            measured = measure(state._replace(params=params, buffers=buffers))
+            for name, values in measured.items():
+                assert values.numpy() == pytest.approx(found.values(name, arm, lr=lr), rel=1e-5)
+    if stored:
+        again = study.run(experiment, seeds=3, **options)
+        with pytest.raises(ValueError, match=r"`keep_parameters=True`.*'wide'.* seeds \[0, 2\]"):
+            again.parameters("wide", lr=0.3)
+        with pytest.raises(KeyError, match="there is no cell"):
+            again.parameters("wide", lr=0.4)
+
+
+def test_steps_per_call_change_nothing() -> None:
+    options: dict[str, Any] = {"arms": {"wide": {"width": 8}}, "seeds": 3} | QUIET
+    wanted = study.run(experiment, **options)
+    assert_same(study.run(experiment, steps_per_call=3, **options), wanted, rtol=1e-5)
+    with pytest.raises(ValueError, match="`steps_per_call` must be at least 1, got 0"):
+        study.run(experiment, steps_per_call=0, **options)
