@@ -1,11 +1,13 @@
 """The main job's training step, side by side: fdnn, a torch.optim loop, and JAX.
 
-    python benchmarks/many_seeds.py [--seeds 32] [--rounds 9] [--optimizer sgd|adam] [--out FILE]
+    python benchmarks/many_seeds.py [--seeds 32] [--rounds 9] [--optimizer sgd|adam]
+                                    [--net classifier|regressor] [--out FILE]
 
-All train the MLP 784-100-100-100-10 on batches of 32 gathered from one tensor of 55 000 images
-(noise: time does not depend on what they show). The contenders take turns, a round each, and the
-table shows medians over rounds of microseconds per step and seed, and of the ratio to the torch
-loop within the round. Compilation comes before the first round. JAX needs the extra `jax`.
+All train on batches of 32 gathered from one tensor of 55 000 examples (noise: time does not depend
+on what they show): the classifier 784-100-100-100-10, or the small regressor 8-50-40-1. The
+contenders take turns, a round each, and the table shows medians over rounds of microseconds per
+step and seed, and of the ratio to the torch loop within the round. Compilation comes before the
+first round. JAX (the extra `jax`) runs one step a call, and all steps of a round in `lax.scan`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import fdnn
 from fdnn import functionalize, optim, random, train, tree
 
 IMAGES, BATCH_SIZE, STEPS = 55_000, 32, 100
-SIZES = [784, 100, 100, 100, 10]
+SIZES = {"classifier": (784, 100, 100, 100, 10), "regressor": (8, 50, 40, 1)}
 Contender = Callable[[int], None]
 """Takes a number of steps, for every seed it trains."""
 
@@ -39,21 +41,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd")
+    parser.add_argument("--net", choices=tuple(SIZES), default="classifier")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
 
-    data = torch.rand(IMAGES, 784), torch.randint(10, (IMAGES,))
-    seeds, kind = args.seeds, args.optimizer
+    job, seeds = Job(args.net, args.optimizer), args.seeds
     contenders: dict[str, tuple[int, Contender]] = {
-        "torch.optim loop, fused": (1, torch_loop(*data, kind)),
-        "fdnn, one seed, compiled": (1, fdnn_runs(*data, kind, None, 1, 1)),
-        f"fdnn, {seeds} seeds at once": (seeds, fdnn_runs(*data, kind, seeds, seeds, 1)),
-        f"fdnn, {seeds} seeds by 8, 4 steps a call": (seeds, fdnn_runs(*data, kind, seeds, 8, 4)),
+        "torch.optim loop, fused": (1, torch_loop(job)),
+        "fdnn, one seed, compiled": (1, fdnn_runs(job, None, 1, 1)),
     }
+    for chunk, group in ((seeds, 1), (16, 1), (8, 4)):
+        name = f"fdnn, {seeds} seeds by {chunk}, {group} steps a call"
+        contenders[name] = seeds, fdnn_runs(job, seeds, chunk, group)
     try:
-        for chunk in (seeds, 8):
-            name = f"JAX jit(vmap), {seeds} seeds, {chunk} at once"
-            contenders[name] = seeds, jax_runs(*data, kind, seeds, chunk)
+        for chunk, scan in itertools.product((seeds, 8), (False, True)):
+            name = f"JAX jit(vmap), {seeds} seeds by {chunk}{', lax.scan' * scan}"
+            contenders[name] = seeds, jax_runs(job, seeds, chunk, scan)
     except ModuleNotFoundError:
         print("JAX is not installed (pip install 'fdnn-torch[jax]'): measuring without it")
 
@@ -68,14 +71,32 @@ def main() -> None:
     report(micros, args)
 
 
-def torch_loop(x: Tensor, y: Tensor, optimizer: str) -> Contender:
-    module = network()
-    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer]
+class Job:
+    """What all contenders do: a net, its data and loss, an optimizer."""
+
+    def __init__(self, net: str, optimizer: str):
+        self.sizes, self.optimizer = SIZES[net], optimizer
+        self.is_classifier = net == "classifier"
+        self.loss: Any = F.cross_entropy if self.is_classifier else F.mse_loss
+        self.x = torch.rand(IMAGES, self.sizes[0])
+        self.y = torch.randint(10, (IMAGES,)) if self.is_classifier else torch.rand(IMAGES, 1)
+
+    def network(self) -> nn.Module:
+        """Linear layers with ReLUs between them."""
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise(self.sizes):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
+
+
+def torch_loop(job: Job) -> Contender:
+    module, x, y = job.network(), job.x, job.y
+    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[job.optimizer]
     tx = kind(module.parameters(), lr=1e-3, fused=True)
 
     def run(steps: int) -> None:
         for index in torch.randperm(IMAGES)[: steps * BATCH_SIZE].split(BATCH_SIZE):
-            loss = F.cross_entropy(module(x[index]), y[index])
+            loss = job.loss(module(x[index]), y[index])
             tx.zero_grad()
             loss.backward()
             tx.step()
@@ -83,22 +104,13 @@ def torch_loop(x: Tensor, y: Tensor, optimizer: str) -> Contender:
     return run
 
 
-def network() -> nn.Module:
-    layers: list[nn.Module] = []
-    for inputs, outputs in itertools.pairwise(SIZES):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
-
-
-def fdnn_runs(
-    x: Tensor, y: Tensor, optimizer: str, seeds: int | None, chunk: int, group: int
-) -> Contender:
+def fdnn_runs(job: Job, seeds: int | None, chunk: int, group: int) -> Contender:
     """Run what `train.fit` runs, without its epochs."""
-    model, tx = functionalize(network()), getattr(optim, optimizer)(lr=1e-3)
-    step = train.make_step(train.supervised(model, F.cross_entropy), tx)
+    model, tx = functionalize(job.network()), getattr(optim, job.optimizer)(lr=1e-3)
+    step = train.make_step(train.supervised(model, job.loss), tx)
 
     def one(state: train.TrainState, index: Tensor) -> Any:
-        return step(state, (x[index], y[index]))
+        return step(state, (job.x[index], job.y[index]))
 
     batched = vmap(one) if seeds else one
 
@@ -127,18 +139,19 @@ def fdnn_runs(
     return run
 
 
-def jax_runs(x: Tensor, y: Tensor, optimizer: str, seeds: int, chunk: int) -> Contender:
+def jax_runs(job: Job, seeds: int, chunk: int, scan: bool) -> Contender:
     import jax
     import jax.numpy as jnp
     import numpy as np
     import optax
 
-    images, labels = jnp.asarray(x.numpy()), jnp.asarray(y.numpy())
-    tx = getattr(optax, optimizer)(1e-3)
+    inputs, targets = jnp.asarray(job.x.numpy()), jnp.asarray(job.y.numpy())
+    tx = getattr(optax, job.optimizer)(1e-3)
 
     def init(key: Any) -> Any:
         draw = jax.nn.initializers.he_normal()
-        shapes = zip(jax.random.split(key, len(SIZES) - 1), SIZES, SIZES[1:], strict=False)
+        layers = list(itertools.pairwise(job.sizes))
+        shapes = zip(jax.random.split(key, len(layers)), *zip(*layers, strict=True), strict=True)
         params = [(draw(key, (rows, columns)), jnp.zeros(columns)) for key, rows, columns in shapes]
         return params, tx.init(params)
 
@@ -146,23 +159,30 @@ def jax_runs(x: Tensor, y: Tensor, optimizer: str, seeds: int, chunk: int) -> Co
         *hidden, (weight, bias) = params
         for w, b in hidden:
             activations = jax.nn.relu(activations @ w + b)
-        logits = activations @ weight + bias
-        return optax.softmax_cross_entropy_with_integer_labels(logits, target).mean()
+        output = activations @ weight + bias
+        if job.is_classifier:
+            return optax.softmax_cross_entropy_with_integer_labels(output, target).mean()
+        return ((output - target) ** 2).mean()
 
     def step(state: Any, index: Any) -> Any:
         params, opt_state = state
-        value, grads = jax.value_and_grad(loss)(params, images[index], labels[index])
+        value, grads = jax.value_and_grad(loss)(params, inputs[index], targets[index])
         updates, opt_state = tx.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), value
 
-    fast = jax.jit(jax.vmap(step), donate_argnums=0)
+    def scanned(state: Any, indices: Any) -> Any:
+        return jax.lax.scan(jax.vmap(step), state, indices)
+
+    fast = jax.jit(scanned if scan else jax.vmap(step), donate_argnums=0)
     keys = jax.random.split(jax.random.key(0), seeds)
     chunks = [jax.vmap(init)(keys[i : i + chunk]) for i in range(0, seeds, chunk)]
     rng = np.random.default_rng(0)
 
     def run(steps: int) -> None:
         for i, state in enumerate(chunks):
-            for _ in range(steps):
+            if scan:
+                state, _ = fast(state, rng.integers(IMAGES, size=(steps, chunk, BATCH_SIZE)))
+            for _ in range(0 if scan else steps):
                 state, _ = fast(state, rng.integers(IMAGES, size=(chunk, BATCH_SIZE)))
             chunks[i] = jax.block_until_ready(state)
 
@@ -179,7 +199,10 @@ def report(micros: dict[str, list[float]], args: argparse.Namespace) -> None:
         table.add_row(name, f"{figures[name]['us']:.0f}", f"{ratio:.2f}")
     Console().print(table)
     if args.out:
-        args.out.write_text(json.dumps({"optimizer": args.optimizer, **figures}, indent=2) + "\n")
+        what = {"optimizer": args.optimizer, "net": args.net}
+        args.out.write_text(json.dumps(what | figures, indent=2) + "\n")
+            json.dumps({"optimizer": args.optimizer, "net": args.net, **figures}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

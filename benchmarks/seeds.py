@@ -22,8 +22,7 @@ import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import torch
-from many_seeds import BATCH_SIZE, IMAGES, SIZES, Contender, fdnn_runs, torch_loop
+from many_seeds import BATCH_SIZE, SIZES, Contender, Job, fdnn_runs, torch_loop
 from rich.console import Console
 from rich.table import Table
 
@@ -43,10 +42,10 @@ def main() -> None:
         print(peak_resident(int(args.memory_of[0]), args.memory_of[1], args.optimizer))
         return
 
-    data = torch.rand(IMAGES, 784), torch.randint(10, (IMAGES,))
+    job = Job("classifier", args.optimizer)
     cases = [(n, way) for n in args.seeds for way in WAYS]
-    yardstick = torch_loop(*data, args.optimizer)
-    contenders = {case: contender(data, *case, args.optimizer) for case in cases}
+    yardstick = torch_loop(job)
+    contenders = {case: contender(job, *case) for case in cases}
     micros: dict[tuple[int, str], list[float]] = {case: [] for case in cases}
     ratios: dict[tuple[int, str], list[float]] = {case: [] for case in cases}
     for number in range(args.rounds + 1):
@@ -70,11 +69,9 @@ def main() -> None:
     report(figures, args)
 
 
-def contender(
-    data: tuple[torch.Tensor, torch.Tensor], seeds: int, way: str, optimizer: str
-) -> Contender:
+def contender(job: Job, seeds: int, way: str) -> Contender:
     chunk, group = WAYS[way] or (seeds, 1)
-    return fdnn_runs(*data, optimizer, seeds, min(chunk, seeds), group)
+    return fdnn_runs(job, seeds, min(chunk, seeds), group)
 
 
 def timed(run: Contender, steps: int) -> float:
@@ -91,8 +88,7 @@ def measured(seeds: int, way: str, optimizer: str) -> int:
 
 def peak_resident(seeds: int, way: str, optimizer: str) -> int:
     """Bytes of this process at most, while it takes steps."""
-    data = torch.rand(IMAGES, 784), torch.randint(10, (IMAGES,))
-    run = contender(data, seeds, way, optimizer)
+    run = contender(Job("classifier", optimizer), seeds, way)
     run(4)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak until now
     run(8)
@@ -102,9 +98,10 @@ def peak_resident(seeds: int, way: str, optimizer: str) -> int:
 
 def bytes_of_a_seed(optimizer: str) -> dict[str, int]:
     """State, gradients and activations: the batch, each ReLU's input and output, the logits."""
-    parameters = 4 * sum((a + 1) * b for a, b in itertools.pairwise(SIZES))
+    sizes = SIZES["classifier"]
+    parameters = 4 * sum((a + 1) * b for a, b in itertools.pairwise(sizes))
     state = parameters * {"sgd": 1, "adam": 3}[optimizer]
-    activations = 4 * BATCH_SIZE * (SIZES[0] + 2 * sum(SIZES[1:-1]) + SIZES[-1])
+    activations = 4 * BATCH_SIZE * (sizes[0] + 2 * sum(sizes[1:-1]) + sizes[-1])
     return {"state": state, "gradients": parameters, "activations": activations}
 
 

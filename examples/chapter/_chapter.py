@@ -85,7 +85,8 @@ def judge(
     p = found.t_test_p if found.p_holm is None else found.p_holm
     runs = f"{found.n_a} pairs" if found.paired else f"{found.n_a} and {found.n_b} runs"
     measured = (
-        f"{a} − {b}: {scale * found.difference:+.3g}{unit} (95 % {low:+.3g} to {high:+.3g}, {runs}, "
+        f"{a} − {b}: {scale * found.difference:+.3g}{unit} "
+        f"(95 % {low:+.3g} to {high:+.3g}, {runs}, "
         f"{'p' if found.p_holm is None else 'Holm-corrected p'} = {p:.2g})"
     )
     if found.left_out:

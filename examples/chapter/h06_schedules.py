@@ -21,10 +21,10 @@ from fdnn import functionalize, initializers, losses, metrics, optim, schedules,
 PROTOCOL = """
 The net 784-100-100-100-10 (ReLU, He) on Fashion-MNIST, 10 epochs in batches of 32, cross-entropy.
 Every arm is plain SGD but for its learning rate: constant 0.05; exponential, times 0.9 each epoch;
-cosine from 0.05 to 0.001; 1cycle up to 0.1 and to 0.2. torch's `OneCycleLR` also moves the momentum
-(0.95 to 0.85 and back), even of an optimizer that was built without; "with momentum" are those arms,
-at the same peak and at one tenth of it. Arms of a seed share its start and its batches. Test accuracy
-of the last epoch, no choice by validation.
+cosine from 0.05 to 0.001; 1cycle up to 0.1 and to 0.2. torch's `OneCycleLR` also moves the
+momentum (0.95 to 0.85 and back), even of an optimizer that was built without; "with momentum" are
+those arms, at the same peak and at one tenth of it. Arms of a seed share its start and its batches.
+Test accuracy of the last epoch, no choice by validation.
 """
 
 
