@@ -201,8 +201,6 @@ def report(micros: dict[str, list[float]], args: argparse.Namespace) -> None:
     if args.out:
         what = {"optimizer": args.optimizer, "net": args.net}
         args.out.write_text(json.dumps(what | figures, indent=2) + "\n")
-            json.dumps({"optimizer": args.optimizer, "net": args.net, **figures}, indent=2) + "\n"
-        )
 
 
 if __name__ == "__main__":
