@@ -10,12 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 from fdnn.model import initialize, recurrent
 from fdnn.model.keyed import KeyedRandomness
+from fdnn.normalization import plain
 from fdnn.types import Buffers, Initializer, Key, Params
 
-__all__ = ["Model", "functionalize"]
+__all__ = ["SKELETONS", "Model", "functionalize"]
+
+SKELETONS = ("_train", "_eval", "_settled", "_plain")
+"""The weightless copies of the module that a `Model` holds."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -35,6 +40,7 @@ class Model:
     _plans: dict[str, initialize.Plan]
     _train: nn.Module
     _eval: nn.Module
+    _settled: nn.Module  # in train mode, but for layers with running statistics
     _plain: nn.Module
     _renormed: tuple[str, ...]
     _frozen: frozenset[str] = frozenset()  # names of buffers that no call changes
@@ -143,6 +149,24 @@ class Model:
         """
         return self._train if train else self._eval
 
+    def settled(self) -> Model:
+        """Return a model whose train mode draws, but uses running statistics.
+
+        Dropout and whatever else is random is active with `train=True`, while batch norm, instance
+        norm and spectral norm do as in eval mode and leave their buffers as they are. It is how a
+        trained network is sampled (`fdnn.uncertainty.mc_dropout`). `params` and `buffers` are the
+        same.
+
+        Example:
+            >>> from fdnn import random
+            >>> net = functionalize(nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5)))
+            >>> draw, x = net.settled().apply, torch.full((1, 4), 3.0)  # no batch to normalize over
+            >>> y, _ = draw(net.params, net.buffers, x, key=random.key(0), train=True)
+            >>> y.round()
+            tensor([[0., 6., 6., 6.]])
+        """
+        return dataclasses.replace(self, _train=self._settled)
+
     def to_module(self, params: Params, buffers: Buffers) -> nn.Module:
         """Return an ordinary module with these weights, for deployment; the way back.
 
@@ -225,6 +249,7 @@ def functionalize(module: nn.Module) -> Model:
         aliases=_aliases(module),
         _train=_skeleton(plain).train(),
         _eval=_skeleton(plain).eval(),
+        _settled=_settled(_skeleton(plain)),
         _plain=plain,
         _renormed=_renormed(module),
     )
@@ -297,6 +322,14 @@ def _skeleton(plain: nn.Module) -> nn.Module:
     return skeleton.requires_grad_(False)
 
 
+def _settled(skeleton: nn.Module) -> nn.Module:
+    """Put a skeleton in train mode, except for what would write statistics there."""
+    for layer in skeleton.train().modules():
+        if hasattr(layer, "reset_running_stats") or isinstance(layer, _SpectralNorm):
+            layer.eval()
+    return skeleton
+
+
 def _check_names(argument: str, expected: dict[str, Tensor], given: dict[str, Tensor]) -> None:
     if expected.keys() == given.keys():
         return
@@ -315,7 +348,8 @@ def _check_shape(argument: str, name: str, expected: Tensor, given: Tensor) -> N
 
 def _cause(said: str) -> str | None:
     """Say what some errors of vmap mean here and what to do about them."""
-    if "were not batched" in said or ("vmap: " in said and "is not possible because" in said):
+    shared = "were not batched" in said or ("vmap: " in said and "is not possible because" in said)
+    if shared or ("doesn't match the broadcast shape" in said and plain.is_vmapped()):
         return (
             "under vmap, the model writes lane by lane into a tensor that all lanes share. Its "
             "buffers must be stacked like the parameters: pass `buffers` through vmap (in_dims "

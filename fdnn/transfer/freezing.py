@@ -5,9 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 
-import torch
-from torch import Tensor, nn
-
 from fdnn import tree
 from fdnn.model import Model
 from fdnn.transfer.layers import statistics
@@ -123,13 +120,8 @@ def resplit(model: Model, frozen: frozenset[str]) -> Model:
     params = {name: values[name] for name in model._plans if name not in frozen}
     module = copy.deepcopy(model._train).train()
     for path, (_, running) in statistics(model).items():
-        layer = module.get_submodule(path)
-        if isinstance(layer, _Settled):
-            layer.__class__ = type(layer).__bases__[1]
         if frozen.intersection(running):
-            layer.eval()
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                layer.__class__ = type(type(layer).__name__, (_Settled, type(layer)), {})
+            module.get_submodule(path).eval()
     return dataclasses.replace(
         model,
         params=params,
@@ -137,24 +129,3 @@ def resplit(model: Model, frozen: frozenset[str]) -> Model:
         _train=module,
         _frozen=frozen,
     )
-
-
-class _Settled:
-    """Batch norm by its running statistics, in arithmetic.
-
-    torch's own eval mode has no batching rule where gradients are compiled under vmap.
-    """
-
-    weight: Tensor | None
-    bias: Tensor | None
-    running_mean: Tensor
-    running_var: Tensor
-    eps: float
-
-    def forward(self, x: Tensor) -> Tensor:
-        scale = torch.rsqrt(self.running_var + self.eps)
-        if self.weight is not None:
-            scale = scale * self.weight
-        shape = (-1,) + (1,) * (x.ndim - 2)
-        y = (x - self.running_mean.reshape(shape)) * scale.reshape(shape)
-        return (y if self.bias is None else y + self.bias.reshape(shape)).to(x.dtype)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fdnn.model import Model
+from fdnn.model.functionalize import SKELETONS
 from fdnn.transfer.layers import find
 from fdnn.types import Buffers, Params
 
@@ -39,7 +40,7 @@ def truncate(model: Model, *, at: str | None = None) -> Model:
     """
     at = find(model, at)
     skeletons = {}
-    for name in ("_train", "_eval", "_plain"):
+    for name in SKELETONS:
         skeletons[name] = module = copy.deepcopy(getattr(model, name))
         _become(module.get_submodule(at), _Stopping)
         _become(module, _Stopped)

@@ -11,6 +11,7 @@ from torch.nn.utils import skip_init
 
 from fdnn import random
 from fdnn.model import Model, functionalize
+from fdnn.model.functionalize import SKELETONS
 from fdnn.model.initialize import Plan
 from fdnn.transfer.freezing import resplit
 from fdnn.transfer.layers import find
@@ -85,7 +86,7 @@ def _graft(model: Model, new: Model, at: str) -> Model:
     """Take one layer from `new`, and all else from `model`."""
     is_inside = _inside(at)
     skeletons = {}
-    for name in ("_train", "_eval", "_plain"):
+    for name in SKELETONS:
         skeletons[name] = copy.deepcopy(getattr(model, name))
         skeletons[name].set_submodule(at, getattr(new, name).get_submodule(at))
     values = {**model.params, **model.buffers, **new.params}

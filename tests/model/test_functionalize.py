@@ -190,11 +190,22 @@ def test_skeleton_holds_no_weights(case: Any) -> None:
     """After a call too: nothing of it lingers, no graph, no lane."""
     model = functionalize(case.make(0.5))
     params = tree.map(lambda value: value.clone().requires_grad_(), model.params)
-    for train in (True, False):
-        model.apply(params, model.buffers, *case.inputs, key=KEY, train=train, **case.kwargs)
-    for skeleton in (model._train, model._eval):
+    for train, run in ((True, model), (False, model), (True, model.settled())):
+        run.apply(params, model.buffers, *case.inputs, key=KEY, train=train, **case.kwargs)
+    for skeleton in (model._train, model._eval, model._settled):
         values = [*skeleton.parameters(), *skeleton.buffers()]
         assert all(value.is_meta and not value.requires_grad for value in values)
+
+
+def test_settled_statistics_stay(case: Any) -> None:
+    """A settled model is in train mode, but for what would move statistics."""
+    model = functionalize(case.make(0.5)).settled()
+    _, buffers = model.apply(
+        model.params, model.buffers, *case.inputs, key=KEY, train=True, **case.kwargs
+    )
+    asserts.assert_equal(buffers, model.buffers)
+    for layer in model.skeleton(train=True).modules():
+        assert layer.training != isinstance(layer, nn.modules.batchnorm._NormBase)
 
 
 def in_place_layers() -> list[nn.Module]:
