@@ -6,6 +6,7 @@ is an explicit key, and `torch.func.vmap` makes one run a hundred.
 
 from fdnn import (
     activations,
+    compress,
     data,
     initializers,
     inspect,
@@ -22,6 +23,7 @@ from fdnn import (
     transfer,
     tree,
     types,
+    uncertainty,
 )
 from fdnn.jit import jit
 from fdnn.model import Model, functionalize
@@ -33,6 +35,7 @@ __all__ = [
     "Model",
     "Recipe",
     "activations",
+    "compress",
     "data",
     "functionalize",
     "initializers",
@@ -52,4 +55,5 @@ __all__ = [
     "transfer",
     "tree",
     "types",
+    "uncertainty",
 ]

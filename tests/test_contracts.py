@@ -21,6 +21,7 @@ from torch import Tensor, nn, vmap
 import fdnn
 from fdnn import (
     activations,
+    compress,
     functionalize,
     initializers,
     inspect,
@@ -34,6 +35,7 @@ from fdnn import (
     train,
     transfer,
     tree,
+    uncertainty,
 )
 from fdnn.nn import TokenEncoder
 
@@ -244,7 +246,135 @@ def averaged(params: Any, grads: Any) -> Any:
     return optim.averaged_params(state), state
 
 
+def scored(fn: Callable[..., Any], *args: Callable[[int], Any]) -> Row:
+    return Row(fn, lambda lane: tuple(arg(lane) for arg in args), exact=False)
+
+
+def member_shares(lane: int) -> Tensor:
+    return normal(lane + 30, 4, 5, 3).softmax(-1)
+
+
+def variances(lane: int) -> Tensor:
+    return normal(lane + 90, 5, 3).exp()
+
+
+def members(lane: int) -> tuple[Any, Any]:
+    return vmap(MODEL.init)(random.split(random.key(lane), 2))
+
+
+def along(watch: train.Monitor) -> Any:
+    """What a monitor remembers of two epochs of four steps."""
+
+    def run(state: train.TrainState) -> Any:
+        memory = watch.init(state)
+        for factor in (0.5, 3.0):
+            moved = tree.map(lambda leaf, f=factor: leaf * f, state.params)
+            state = state._replace(params=moved, count=state.count + 4)
+            memory, state = watch.update(memory, state, {})
+        return memory
+
+    return run
+
+
+def linear(lane: int) -> train.TrainState:
+    return train.init(LINEAR, STEPPED, random.key(lane))
+
+
+def streaming(stream: uncertainty.Stream) -> Row:
+    """Two parts of the samples, in two states that are merged."""
+
+    def run(outputs: Tensor) -> Any:
+        start = stream.init(outputs[0])
+        first, last = stream.update(start, outputs[:1]), stream.update(start, outputs[1:])
+        return stream.compute(stream.merge(first, last)), first
+
+    return Row(run, lambda lane: (normal(lane, 4, 5, 3),), exact=False)
+
+
+def curvature(lane: int) -> uncertainty.LaplaceFit:
+    root, total = normal(lane + 40, 3, 3), torch.tensor(2.0 + lane)
+    return uncertainty.LaplaceFit({"w": normal(lane, 3)}, root @ root.mT, total, 10 * total)
+
+
+AMOUNTS = torch.tensor([0.0, 0.5, 0.8], dtype=torch.float64)
+PRUNED = compress.keep_masked(optim.sgd(), lambda p: compress.l1_unstructured(p, 0.5))
+LAYER_NORMED = functionalize(nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 3)))
+FOLD_BATCH_NORM = compress.fold_batch_norm(MODEL)[1]
+FOLD_LAYER_NORM = compress.fold_layer_norm(LAYER_NORMED)[1]
+
+
+def pruned_step(tx: Any, params: Any, grads: Any) -> Any:
+    return optim.step(tx, params, grads, tx.init(params))
+
+
 ROWS: dict[str, Row] = {
+    **{
+        f"compress.{prune.__name__}": Row(prune, lambda i: (params(i), AMOUNTS[i]))
+        for prune in (
+            compress.l1_unstructured,
+            compress.global_unstructured,
+            compress.ln_structured,
+        )
+    },
+    **{
+        f"compress.{prune.__name__}": Row(prune, lambda i: (*key(i), params(i), AMOUNTS[i]))
+        for prune in (compress.random_unstructured, compress.random_structured)
+    },
+    "compress.apply_masks": Row(
+        lambda p, m: compress.apply_masks(p, {"w": m}), lambda i: (params(i), normal(i, 4, 3) > 0)
+    ),
+    "compress.cubic_sparsity": Row(
+        lambda amount, count: compress.cubic_sparsity(amount, 1, 7, 2)(count),
+        lambda i: (AMOUNTS[i], torch.tensor(3 * i + 1)),
+        exact=False,
+    ),
+    "compress.fold_batch_norm": Row(
+        lambda *values: FOLD_BATCH_NORM(*values), lambda i: weights(i), exact=False
+    ),
+    "compress.fold_layer_norm": Row(
+        lambda *values: FOLD_LAYER_NORM(*values), lambda i: LAYER_NORMED.init(random.key(i))
+    ),
+    "compress.gradual_pruning": Row(
+        lambda p, g, amount: pruned_step(compress.gradual_pruning(optim.sgd(0.1), amount), p, g),
+        lambda i: (params(i), params(i + 20), AMOUNTS[i]),
+        exact=False,
+    ),
+    "compress.iterative_sparsity": Row(
+        lambda amount, count: compress.iterative_sparsity(amount, 3, 2)(count),
+        lambda i: (AMOUNTS[i], torch.tensor(3 * i + 1)),
+        exact=False,
+    ),
+    "compress.keep_masked": Row(
+        lambda p, g, m: pruned_step(compress.keep_masked(optim.sgd(), {"w": m}), p, g),
+        lambda i: (params(i), params(i + 20), normal(i, 4, 3) > 0),
+        exact=False,
+    ),
+    "compress.lottery_tickets": Row(
+        lambda p, amount: compress.lottery_tickets(
+            lambda q, m: compress.apply_masks(tree.map(lambda x: 1 - x, q), m), p, amount
+        ),
+        lambda i: (params(i), AMOUNTS[i]),
+    ),
+    "compress.masks_of": Row(lambda p: compress.masks_of(PRUNED.init(p)), lambda i: (params(i),)),
+    "compress.n_of_m": Row(lambda p: compress.n_of_m(p, 1, 3), lambda i: (params(i),)),
+    "compress.nonzero_masks": Row(
+        lambda p: compress.nonzero_masks(tree.map(torch.relu, p)), lambda i: (params(i),)
+    ),
+    "compress.one_shot_sparsity": Row(
+        lambda amount, count: compress.one_shot_sparsity(amount, 3)(count),
+        lambda i: (AMOUNTS[i], torch.tensor(3 * i + 1)),
+    ),
+    "compress.set_masks": Row(
+        lambda p, m: compress.set_masks(PRUNED.init(p), {"w": m}),
+        lambda i: (params(i), normal(i, 4, 3) > 0),
+    ),
+    "compress.sparsity": Row(
+        lambda p, m: compress.sparsity(p, {"w": m}), lambda i: (params(i), normal(i, 4, 3) > 0)
+    ),
+    "compress.with_biases": Row(
+        lambda m: compress.with_biases(MODEL, {"0.weight": m[:, None].expand(6, 4)}),
+        lambda i: (normal(i, 6) > 0,),
+    ),
     "random.bernoulli": draw(lambda key: random.bernoulli(key, 0.3, (40,))),
     "random.bits": draw(lambda key: random.bits(key, (5,)).to(torch.int64)),
     "random.categorical": Row(
@@ -713,6 +843,211 @@ ROWS: dict[str, Row] = {
         exact=False,
     ),
     "pretrain.simclr": pretraining(pretrain.simclr(AUTOENCODER, NOISE)),
+    "uncertainty.adaptive_calibration_error": loss(
+        lambda p, y: uncertainty.adaptive_calibration_error(p, y, 2), shares, labels
+    ),
+    "uncertainty.apply_temperature": loss(
+        lambda x, t: uncertainty.apply_temperature(x, t[0, 0]).sum(), logits, shares
+    ),
+    "uncertainty.apply_vector_scaling": scored(
+        lambda x, w: uncertainty.apply_vector_scaling(x, w[0], w[1]), logits, others
+    ),
+    "uncertainty.aps_scores": scored(
+        lambda p, y, k: uncertainty.aps_scores(p, y, key=k), shares, labels, lambda i: key(i)[0]
+    ),
+    "uncertainty.aps_sets": scored(
+        lambda p, q, k: uncertainty.aps_sets(p, q[0, 0], key=k),
+        shares,
+        shares,
+        lambda i: key(i)[0],
+    ),
+    "uncertainty.aurc": loss(lambda e, u: uncertainty.aurc(u[:, 0], e[:, 0]), others, logits),
+    "uncertainty.auroc": scored(
+        lambda x, y: uncertainty.auroc(x.round(), y > 0),
+        lambda i: normal(i, 40),
+        lambda i: normal(i + 20, 40),
+    ),
+    "uncertainty.average_precision": scored(
+        lambda x, y: uncertainty.average_precision(x.round(), y > 0),
+        lambda i: normal(i, 40),
+        lambda i: normal(i + 20, 40),
+    ),
+    "uncertainty.brier_score": loss(uncertainty.brier_score, shares, labels),
+    "uncertainty.classwise_calibration_error": loss(
+        uncertainty.classwise_calibration_error, shares, labels
+    ),
+    "uncertainty.conformal_quantile": scored(
+        uncertainty.conformal_quantile,
+        lambda i: normal(i, 9),
+        lambda i: torch.tensor(0.1 + 0.3 * i),
+    ),
+    "uncertainty.coverage": scored(
+        lambda x, y: uncertainty.coverage(x - 0.5, x + 0.5, y), logits, others
+    ),
+    "uncertainty.excess_aurc": loss(
+        lambda e, u: uncertainty.excess_aurc(u[:, 0], e[:, 0]), others, logits
+    ),
+    "uncertainty.expected_calibration_error": loss(
+        lambda p, y: uncertainty.expected_calibration_error(p, y, 5), shares, labels
+    ),
+    "uncertainty.expected_entropy": loss(
+        lambda p: uncertainty.expected_entropy(p).sum(), member_shares
+    ),
+    "uncertainty.gaussian_crps": loss(uncertainty.gaussian_crps, logits, variances, others),
+    "uncertainty.gaussian_interval": scored(
+        lambda m, v, p: uncertainty.gaussian_interval(m, v, p[0, 0]), logits, variances, shares
+    ),
+    "uncertainty.gaussian_nll": loss(uncertainty.gaussian_nll, logits, variances, others),
+    "uncertainty.interval_width": loss(uncertainty.interval_width, logits, others),
+    "uncertainty.lac_scores": scored(uncertainty.lac_scores, shares, labels),
+    "uncertainty.lac_sets": scored(lambda p, q: uncertainty.lac_sets(p, q[0, 0]), shares, shares),
+    "uncertainty.max_probability": loss(lambda p: uncertainty.max_probability(p).sum(), shares),
+    "uncertainty.mutual_information": loss(
+        lambda p: uncertainty.mutual_information(p).sum(), member_shares
+    ),
+    "uncertainty.nll": loss(uncertainty.nll, shares, labels),
+    "uncertainty.predictive_entropy": loss(
+        lambda p: uncertainty.predictive_entropy(p).sum(), shares
+    ),
+    "uncertainty.predictive_std": loss(
+        lambda p: uncertainty.predictive_std(p).sum(), member_shares
+    ),
+    "uncertainty.reliability": scored(
+        lambda p, y: tree.map(torch.nan_to_num, uncertainty.reliability(p, y, 5)), shares, labels
+    ),
+    "uncertainty.residual_interval": scored(
+        lambda m, q, v: uncertainty.residual_interval(m, q[0, 0], scale=v),
+        logits,
+        shares,
+        variances,
+    ),
+    "uncertainty.residual_scores": scored(
+        lambda m, y, v: uncertainty.residual_scores(m, y, scale=v), logits, others, variances
+    ),
+    "uncertainty.risk_coverage": scored(
+        lambda u, e: uncertainty.risk_coverage(u.round(), e > 0),
+        lambda i: normal(i, 40),
+        lambda i: normal(i + 20, 40),
+    ),
+    "uncertainty.set_coverage": scored(
+        lambda p, y: uncertainty.set_coverage(p > 0.3, y), shares, labels
+    ),
+    "uncertainty.sharpness": loss(uncertainty.sharpness, shares),
+    "uncertainty.variation_ratio": scored(uncertainty.variation_ratio, member_shares),
+    "uncertainty.center_logits": Row(
+        lambda x, c: uncertainty.center_logits(x, c @ c.mT),
+        lambda i: (logits(i), normal(i, 5, 3, 3)),
+        exact=False,
+    ),
+    "uncertainty.categorical": Row(
+        lambda x: (uncertainty.categorical(x), uncertainty.categorical(x, "logits")),
+        lambda i: (normal(i, 4, 5, 3),),
+        exact=False,
+    ),
+    "uncertainty.categorical_stream": streaming(uncertainty.categorical_stream()),
+    "uncertainty.gaussian": Row(
+        uncertainty.gaussian, lambda i: (normal(i, 4, 5, 3), shares(i)), exact=False
+    ),
+    "uncertainty.gaussian_stream": streaming(uncertainty.gaussian_stream(0.5)),
+    "uncertainty.mc_dropout": Row(
+        lambda p, b, x, k: uncertainty.mc_dropout(
+            MODEL, p, b, x, key=k, num_samples=3, chunk_size=2
+        ),
+        lambda i: (*weights(i), batch(i)[0], *key(i)),
+        exact=False,
+    ),
+    "uncertainty.model_precision": Row(
+        lambda x: uncertainty.model_precision(x[0], x[1], x[2], 5),
+        lambda i: (shares(i)[0],),
+        exact=False,
+    ),
+    "uncertainty.predictive_log_likelihood": loss(
+        lambda x, y, t: uncertainty.predictive_log_likelihood(x, y, t).sum(),
+        lambda i: normal(i, 4, 5, 3),
+        others,
+        shares,
+    ),
+    "uncertainty.streamed": Row(
+        lambda x: uncertainty.streamed(
+            torch.sin, x, stream=uncertainty.categorical_stream(), chunk_size=2
+        ),
+        lambda i: (normal(i, 5, 4, 3),),
+        exact=False,
+    ),
+    "uncertainty.deep_ensemble": Row(
+        lambda p, b, x: uncertainty.deep_ensemble(MODEL, p, b, x, chunk_size=1),
+        lambda i: (*members(i), batch(i)[0]),
+        exact=False,
+    ),
+    "uncertainty.laplace_fit": Row(
+        lambda p, b, x, y: uncertainty.laplace_fit(MODEL, p, b, (x, y)),
+        lambda i: (*weights(i), *batch(i)),
+        exact=False,
+    ),
+    "uncertainty.laplace_posterior": Row(
+        lambda fit, d: (
+            uncertainty.laplace_posterior(fit, d, d + 1),
+            uncertainty.laplace_posterior(fit._replace(curvature=fit.curvature.diagonal()), d),
+        ),
+        lambda i: (curvature(i), torch.tensor(0.5 + i)),
+        exact=False,
+    ),
+    "uncertainty.laplace_predictive": Row(
+        lambda p, b, x, scale: uncertainty.laplace_predictive(
+            MODEL, p, b, uncertainty.LaplacePosterior({"4.bias": p["4.bias"]}, scale), x
+        ),
+        lambda i: (*weights(i), batch(i)[0], normal(i, 3, 3)),
+        exact=False,
+    ),
+    "uncertainty.laplace_sample": Row(
+        lambda k, fit: (
+            uncertainty.laplace_sample(k, uncertainty.LaplacePosterior(*fit[:2])),
+            uncertainty.laplace_sample(
+                k, uncertainty.LaplacePosterior(fit.mean, fit.curvature.diagonal())
+            ),
+        ),
+        lambda i: (*key(i), curvature(i)),
+        exact=False,
+    ),
+    "uncertainty.linearized_ensemble": Row(
+        lambda p, b, x, bias: uncertainty.linearized_ensemble(MODEL, p, b, {"4.bias": bias}, x),
+        lambda i: (*weights(i), batch(i)[0], normal(i, 2, 3)),
+        exact=False,
+    ),
+    "uncertainty.log_marginal_likelihood": Row(
+        torch.func.grad_and_value(uncertainty.log_marginal_likelihood, argnums=(1, 2)),
+        lambda i: (curvature(i), torch.tensor(0.5 + i), torch.tensor(1.5 + i)),
+        exact=False,
+    ),
+    "uncertainty.maximize_marginal_likelihood": Row(
+        lambda fit, d: uncertainty.maximize_marginal_likelihood(fit, d, d, num_steps=3),
+        lambda i: (curvature(i), torch.tensor(0.5 + i)),
+        exact=False,
+    ),
+    "uncertainty.probit": Row(
+        lambda x, c: uncertainty.probit(x, c @ c.mT),
+        lambda i: (logits(i), normal(i, 5, 3, 3)),
+        exact=False,
+    ),
+    "uncertainty.regroup": Row(lambda p, b: uncertainty.regroup((p, b), 1), lambda i: members(i)),
+    "uncertainty.snapshots": Row(along(uncertainty.snapshots(2, every=4)), lambda i: (linear(i),)),
+    "uncertainty.swag": Row(
+        along(uncertainty.swag(2, start=4)), lambda i: (linear(i),), exact=False
+    ),
+    "uncertainty.swag_sample": Row(
+        lambda k, p, scale: uncertainty.swag_sample(
+            k, uncertainty.swag_update(uncertainty.swag_init(p, 2), p), scale
+        ),
+        lambda i: (*key(i), params(i), torch.tensor(0.5 + i)),
+        exact=False,
+    ),
+    "uncertainty.swag_update": Row(
+        lambda p, q: uncertainty.swag_update(
+            uncertainty.swag_update(uncertainty.swag_init(p, 2), p), q
+        ),
+        lambda i: (params(i), params(i + 1)),
+        exact=False,
+    ),
     "functionalize": Row(
         lambda p, b, x, k: MODEL.apply(p, b, x, key=k, train=True),
         lambda i: (*weights(i), batch(i)[0], *key(i)),
@@ -757,6 +1092,8 @@ EXEMPT = {
     "optim.schedule_free_sgd": "is in the row of `schedule_free_eval_params`",
     "optim.with_extra_args": "returns a transformation; tested with it",
     "pretrain.greedy_layerwise": "is `train.fit` of one stage after another; tested with it",
+    "compress.model_size": "counts, in Python numbers",
+    "compress.shrink": "a model from a model: shapes hang on values",
     "random.key": "takes a number",
     "schedules.plot": "a picture",
     "train.csv_logger": "writes a file",
@@ -775,6 +1112,13 @@ EXEMPT = {
     "transfer.unfreeze": "undoes `freeze`; tested with it",
     "tree.assert_same_structure": "returns nothing",
     "tree.paths": "returns names",
+    "uncertainty.swag_init": "is in the row of `swag_update`",
+    "uncertainty.plot_entropies": "a picture",
+    "uncertainty.plot_probabilities": "a picture",
+    "uncertainty.plot_reliability": "a picture",
+    "uncertainty.plot_risk_coverage": "a picture",
+    "uncertainty.temperature_scaling": "compiles as long as `optim.lbfgs`; lanes tested with it",
+    "uncertainty.vector_scaling": "compiles as long as `optim.lbfgs`; lanes tested with it",
 }
 
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
@@ -814,6 +1158,8 @@ def test_registry_is_complete() -> None:
             "normalization",
             "transfer",
             "pretrain",
+            "compress",
+            "uncertainty",
         )
         for name in getattr(fdnn, package).__all__
         if not isinstance(getattr(getattr(fdnn, package), name), type | tuple)
