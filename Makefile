@@ -38,6 +38,7 @@ doctest: $(VENV)/has-everything ## Run the code in docstrings and in Markdown
 examples: $(VENV)/has-everything ## Run every example the short way; results go to out/
 	@set -e; for script in $(wildcard examples/[a-z]*.py); do echo "== $$script"; \
 		$(BIN)/python $$script --fast --out out/$$(basename $$script .py); done
+	@echo '== examples/chapter/all.py'; $(BIN)/python examples/chapter/all.py --fast --out out/chapter
 
 bench: $(VENV)/has-everything ## Run the benchmarks, or one (BENCH=benchmarks/draws.py)
 	@set -e; for script in $(BENCH); do echo "== $$script"; $(BIN)/python $$script; done

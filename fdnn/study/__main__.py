@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fdnn.study.ray_executor import RayExecutor
 from fdnn.study.run import run
 from fdnn.study.store import DATABASE, Store
 from fdnn.study.study import Study
-from fdnn.study.study_file import FileError, load
+from fdnn.study.study_file import FileError, StudyFile, load
 from fdnn.study.table import text_table
 
 __all__ = ["main"]
@@ -104,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
         help="runs at once; as many as fit into memory, if left out",
     )
     this.add_argument("--no-jit", action="store_true", help="do not compile")
+    this.add_argument(
+        "--ray",
+        action="store_true",
+        help="run on the Ray cluster that RAY_ADDRESS names, or on the processes of this machine",
+    )
     this.add_argument("--report", type=Path, metavar="PAGE.html", help="write the report too")
 
     this = command("show", _show, "print the results of a store, finished or not")
@@ -176,11 +182,21 @@ def _run(args: argparse.Namespace) -> None:
             chunk_size=args.chunk_size or "auto",
             jit=not args.no_jit,
             store=args.store,
+            executor=_cluster(file) if args.ray else None,
         )
     print(found.table())
     if args.report is not None:
         found.report(args.report, title=args.file.stem)
         print(f"\nThe report is {args.report}.")
+
+
+def _cluster(file: StudyFile) -> RayExecutor:
+    """Run on Ray, whose workers do not have the file: what it defines goes to them by value."""
+    executor = RayExecutor()
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(file.module)  # type: ignore[no-untyped-call]
+    return executor
 
 
 def _show(args: argparse.Namespace) -> None:

@@ -26,11 +26,13 @@ class StudyFile(NamedTuple):
         experiment: `experiment(**arm) -> Experiment`.
         arms: by name, its keyword arguments.
         sweep: by the name of a hyperparameter, its values; empty if the file has none.
+        module: the file, imported.
     """
 
     experiment: Callable[..., Experiment]
     arms: Mapping[str, Mapping[str, Any]]
     sweep: Mapping[str, Sequence[float]]
+    module: ModuleType
 
 
 def load(path: Path) -> StudyFile:
@@ -49,7 +51,7 @@ def load(path: Path) -> StudyFile:
     for name, (_, what) in wanted.items():
         if not hasattr(module, name):
             raise FileError(f"{path} lacks `{name}`, {what}")
-    found = StudyFile(module.experiment, module.arms, getattr(module, "sweep", {}))
+    found = StudyFile(module.experiment, module.arms, getattr(module, "sweep", {}), module)
     wanted["sweep"] = (_has_numbers, "a dict of lists of numbers")
     for name, (is_right, what) in wanted.items():
         value = getattr(found, name)

@@ -93,6 +93,8 @@ def stopped(monitors: Mapping[str, Monitor], state: TrainState) -> Tensor:
 
 def finish(monitors: Mapping[str, Monitor], state: TrainState) -> TrainState:
     """Let all monitors have the last word on the state."""
+    if not monitors:
+        return state
     memories, bare = state.monitors, state._replace(monitors={})
     for name, monitor in monitors.items():
         bare = _lanewise(state, monitor.finish)(memories[name], bare)

@@ -74,6 +74,18 @@ def test_selu_is_drawn_to_that_fixed_point() -> None:
         assert variance == pytest.approx(1, abs=1e-3)
 
 
+def test_selu_explodes_under_he() -> None:
+    """In 100 wide layers (the chapter has 1,000): twice LeCun's variance has no fixed point."""
+    mean_square = {"LeCun": 1.2, "He": 1.2}
+    for _ in range(100):
+        for name, gain in (("LeCun", 1.0), ("He", 2.0)):
+            std = math.sqrt(gain * mean_square[name])
+            mean_square[name] = expectation(lambda z, std=std: activations.selu(std * z) ** 2)
+    assert mean_square["LeCun"] == pytest.approx(1, abs=1e-9)
+    # Far out the square of selu grows by scale**2 a layer: of positive inputs, half of all.
+    assert 1.0507**200 < mean_square["He"] < 100 * 1.0507**200
+
+
 def test_selu_asymptote() -> None:
     end = activations.selu(torch.tensor(-math.inf, dtype=torch.float64)).item()
     assert end == pytest.approx(-1.758, abs=5e-4)

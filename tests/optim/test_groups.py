@@ -83,6 +83,25 @@ def test_groups_are_torchs_param_groups() -> None:
     assert set(state.slots["norm.momentum_buffer"]) == {"1.weight", "1.bias"}
 
 
+def test_names_do_not_tell_norms_but_shapes_and_types_do() -> None:
+    """A filter on "bn" decays the scales of batch norms (the chapter's); gradients are 0 here."""
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(3), *NET).double()
+    params, _ = functionalize(net).init(random.key(0))
+    scales = {"1.weight", "3.weight"}
+
+    def decayed(mask: Any) -> set[str]:
+        tx = optim.chain(optim.add_decayed_weights(0.5, mask), optim.sgd(lr=1.0))
+        after, _ = optim.step(tx, params, tree.zeros_like(params), tx.init(params))
+        return {name for name, leaf in params.items() if not torch.equal(after[name], leaf)}
+
+    by_name = decayed(lambda path, leaf: "bias" not in path and "bn" not in path)
+    assert by_name == {"1.weight", "2.weight", "3.weight", "4.weight"}
+    assert decayed(lambda path, leaf: leaf.ndim > 1) == by_name - scales
+    norms = optim.names_by_type(net, nn.BatchNorm1d)
+    assert scales <= set(norms)
+    assert decayed(lambda p, leaf: "bias" not in p and p not in norms) == by_name - scales
+
+
 def test_labels_by_function_are_labels_by_pattern() -> None:
     transforms = {"matrix": optim.adamw(lr=0.1), "vector": optim.sgd(lr=0.1)}
     by_pattern = optim.partition(transforms, {"matrix": ["0.weight", "2.weight"], "vector": "*"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -114,6 +115,32 @@ def test_optimizer_follows_both_traces(name: str) -> None:
         torch.testing.assert_close(params["w"], theirs.detach(), rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="`count` must be below 60"):
         optim.step(tx, params, params, state)
+
+
+def test_turns_on_momentum_that_was_off() -> None:
+    """torch does, and takes no notice of the optimizer's own rate: here one says so."""
+    total, leaf = 40, torch.tensor([1.5, -0.3], dtype=torch.float64)
+    theirs = leaf.clone().requires_grad_()
+    optimizer = torch.optim.SGD([theirs], lr=7.0)
+    scheduler = lr_scheduler.OneCycleLR(optimizer, 0.1, total)
+    group, rate = optimizer.param_groups[0], schedules.one_cycle(0.1, total)
+    assert (group["lr"], group["momentum"]) == (pytest.approx(0.004), 0.95)
+    both = {
+        "with": optim.sgd(rate, schedules.one_cycle_momentum(total)),
+        "without": optim.sgd(rate),
+    }
+    places = {name: ({"w": leaf}, tx.init({"w": leaf})) for name, tx in both.items()}
+    for t in range(total):
+        theirs.grad = theirs.detach() + math.sin(t)
+        optimizer.step()
+        if t < total - 1:
+            scheduler.step()
+        for name, (params, state) in places.items():
+            places[name] = optim.step(both[name], params, {"w": params["w"] + math.sin(t)}, state)
+    assert group["lr"] == pytest.approx(4e-7) and group["momentum"] == pytest.approx(0.95)
+    wanted = theirs.detach()
+    torch.testing.assert_close(places["with"][0]["w"], wanted, rtol=0, atol=1e-12)
+    assert (places["without"][0]["w"] - wanted).abs().max() > 0.1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import pytest
@@ -63,6 +64,24 @@ def test_warmup_uses_its_first_value() -> None:
     assert used == pytest.approx([0.005, 0.02, 0.035, 0.05, 0.05], rel=1e-14)
 
 
+def test_warmup_stepped_too_early_is_one_ahead() -> None:
+    """The chapter's loop steps torch's scheduler before it trains, and prints another's value."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.05)
+    rise = lr_scheduler.LinearLR(optimizer, start_factor=0.1, total_iters=3)
+    watch = lr_scheduler.ReduceLROnPlateau(optimizer)
+    warm, used, printed = schedules.warmup(0.05, steps=3, start_factor=0.1), [], []
+    for _ in range(3):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of just this order, the first time
+            rise.step()
+        used.append(optimizer.param_groups[0]["lr"])
+        printed.append(watch.get_last_lr()[0])
+        optimizer.step()
+    assert used == pytest.approx([0.02, 0.035, 0.05], rel=1e-14)
+    assert used == pytest.approx([warm(epoch + 1).item() for epoch in range(3)], rel=1e-14)
+    assert printed == pytest.approx([0.005] * 3, rel=1e-14)
+
+
 def test_warmup_never_erases_a_drop() -> None:
     """torch's LambdaLR sets the rate anew at each epoch and undoes what others did."""
     plateau = schedules.reduce_on_plateau(patience=0)
@@ -72,6 +91,33 @@ def test_warmup_never_erases_a_drop() -> None:
         used.append((warm(epoch) * state.factor).item())
         state, _ = plateau.update(state, loss)
     assert used == pytest.approx([0.05 / 3, 0.05 * 5 / 9, 0.005 * 7 / 9, 0.005, 0.005], rel=1e-14)
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["LinearLR", "LambdaLR"])
+def test_beside_torchs_plateau(keeps: bool) -> None:
+    """LinearLR multiplies the rate there is, as the product does; LambdaLR sets it anew."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.05)
+    rise = (
+        lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 3)
+        if keeps
+        else lr_scheduler.LambdaLR(optimizer, lambda epoch: min(0.1 + 0.9 * epoch / 3, 1.0))
+    )
+    watch = lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=2)
+    plateau = schedules.reduce_on_plateau("max", patience=2)
+    warm, state = schedules.warmup(0.05, steps=3, start_factor=0.1), plateau.init()
+    used, printed, product = [], [], []
+    for epoch, accuracy in enumerate([0.81, 0.83, 0.85, 0.855, 0.86, 0.85, 0.85, 0.85, 0.87, 0.88]):
+        used.append(optimizer.param_groups[0]["lr"])
+        product.append((warm(epoch) * state.factor).item())
+        optimizer.step()
+        watch.step(accuracy)
+        printed.append(optimizer.param_groups[0]["lr"])
+        rise.step()
+        state, _ = plateau.update(state, accuracy)
+    assert printed[7] == pytest.approx(0.005)
+    assert product[8:] == pytest.approx([0.005] * 2)
+    assert used[:8] == pytest.approx(product[:8], rel=1e-14)
+    assert used[8:] == pytest.approx(product[8:] if keeps else [0.05] * 2, rel=1e-14)
 
 
 def test_warmup_of_a_finite_schedule_has_its_length() -> None:

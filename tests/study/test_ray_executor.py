@@ -18,6 +18,7 @@ from studies import assert_same
 from torch import nn
 
 from fdnn import functionalize, metrics, optim, random, study, train
+from fdnn.study.__main__ import main
 
 ray = pytest.importorskip("ray")
 # Of JAX, if its tests ran in this process before: Ray forks to start programs, which is safe.
@@ -135,8 +136,8 @@ def test_a_worker_that_is_killed_costs_time_only(
     same(found, wanted)
     notes = {path.name for path in (tmp_path / "notes").iterdir()}
     assert "killed" in notes
-    # Each of the two tasks evaluates after 3 epochs and in the end. One was killed after 3.
-    assert len(notes - {"killed"}) == 2 * 4 + (1 if stored else 3)
+    # Each of the two tasks evaluates after 3 epochs. One was killed after the third.
+    assert len(notes - {"killed"}) == 2 * 3 + (1 if stored else 3)
     if stored:
         assert not list((tmp_path / "store" / "checkpoints").glob("*"))
 
@@ -182,3 +183,22 @@ def test_errors_of_the_experiment_are_the_users(cluster: None) -> None:
 
     with pytest.raises(ZeroDivisionError, match="of the user"):
         study.run(build, executor=study.RayExecutor(1), **WIDE, **QUIET)
+
+
+def test_the_command_line_takes_its_file_along(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    Path("walk.py").write_text(
+        "from fdnn import random, study\n"
+        "def init(key):\n    return {'x': random.uniform(key)}\n"
+        "def experiment(by):\n    return study.from_functions(\n"
+        "        init, lambda s: ({'x': s['x'] + by}, {}), lambda s: s, num_steps=2)\n"
+        "arms = {'up': {'by': 1.0}, 'down': {'by': -1.0}}\n"
+    )
+    options = ["run", "walk.py", "--seeds", "5", "--no-jit", "--store"]
+    assert main([*options, "here"]) == main([*options, "there", "--ray"]) == 0
+    here, there = (study.Study.read(study.Store(name)) for name in ("here", "there"))
+    assert_same(here, there, rtol=1e-6)
+    assert here.values("x", "up").min() > 2

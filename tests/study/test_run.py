@@ -346,3 +346,22 @@ def test_steps_per_call_change_nothing() -> None:
     assert_same(study.run(experiment, steps_per_call=3, **options), wanted, rtol=1e-5)
     with pytest.raises(ValueError, match="`steps_per_call` must be at least 1, got 0"):
         study.run(experiment, steps_per_call=0, **options)
+
+
+@pytest.mark.parametrize(("patience", "count"), [(None, 5), (9, 6)])
+def test_the_last_state_is_measured_once(patience: int | None, count: int) -> None:
+    """Two evaluations watch memory and three follow an epoch; monitors may change what ends."""
+    calls = 0
+
+    def build(**arm: Any) -> study.Experiment:
+        inner = experiment(**arm)
+
+        def evaluate(state: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return inner.evaluate(state)
+
+        return inner._replace(evaluate=evaluate)
+
+    study.run(build, arms={"a": {"patience": patience}}, seeds=2, **QUIET)
+    assert calls == count

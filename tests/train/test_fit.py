@@ -36,6 +36,20 @@ def test_is_the_loop_one_would_write(task: Any) -> None:
     torch.testing.assert_close(history["loss"], torch.stack(losses).reshape(2, 7).mean(1))
 
 
+def test_fewer_examples_than_a_batch_are_one_step_an_epoch(task: Any) -> None:
+    """20 images in batches of 32: the chapter's 20 epochs are 20 steps, each on all images."""
+    few = tuple(part[:20] for part in task.data)
+    alone = functionalize(nn.Linear(5, 3))
+    tx = optim.sgd(lr=0.1)
+    step = train.make_step(train.supervised(alone, F.cross_entropy), tx)
+    state = wanted = train.init(alone, tx, random.key(0))
+    found, _ = train.fit(step, state, few, epochs=20, **QUIET | {"batch_size": 32})
+    for _ in range(20):
+        wanted, _ = step(wanted, few)
+    assert found.count == 20
+    assert_close(found.params, wanted.params)
+
+
 def test_learns(task: Any) -> None:
     state, history = train.fit(task.step, task.begin(), task.data, epochs=30, **QUIET)
     accuracy = train.evaluate(task.model, state, task.data, {"a": metrics.accuracy()})["a"]
