@@ -36,7 +36,7 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top }
 thead th { background: var(--soft); vertical-align: bottom }
-th:first-child, .text td { text-align: left }
+th:first-child, .text :is(th, td) { text-align: left }
 .figures { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)) }
 figure { margin: 1rem 0 }
