@@ -14,6 +14,7 @@ from fdnn.train import monitor as watch
 from fdnn.train.batches import source
 from fdnn.train.checkpoints import Checkpoints
 from fdnn.train.chunks import in_chunks, num_chunks
+from fdnn.train.denormals import flushed
 from fdnn.train.epochs import Info, epoch_runner
 from fdnn.train.monitor import Monitor
 from fdnn.train.nonfinite import POLICIES
@@ -51,6 +52,9 @@ def fit(
     the middle goes on exactly where it was: call `fit` again with the same arguments.
 
     After each epoch, in this order: `evaluate`, the monitors, the checkpoint, the callbacks.
+
+    Until it returns, numbers below the smallest normal one (1e-38 in float32) count as 0 on a CPU:
+    where units have died, the momentum that is left would make every step many times as slow.
 
     Args:
         step: from `make_step`.
@@ -139,7 +143,7 @@ def fit(
     begun, skip = divmod(_count(state, stopped), batches.steps)
     rows: list[Info] = [] if checkpoints is None else checkpoints.history(begun)
     steps = (epochs - begun) * batches.steps * num_chunks(state, chunk_size)
-    with progress_bar(progress, steps, epochs) as bar:
+    with progress_bar(progress, steps, epochs) as bar, flushed():
         run_epoch = epoch_runner(
             step,
             batches,
