@@ -123,7 +123,7 @@ def publish(
         studies: whose runs these are.
         seconds: of what was computed outside of the studies.
         numbers: more to write as JSON.
-        head: of the table of claims.
+        head: what the fields of a claim are called; the last is its verdict.
     """
     shown = Table(*head)
     for claim in claims:
@@ -152,7 +152,7 @@ def publish(
     lines = [
         f"# {title}",
         protocol.strip(),
-        markdown_table([list(head), *map(list, claims)]),
+        "\n".join(_listed(i, head, claim) for i, claim in enumerate(claims, 1)),
         f"![{title}]({args.name}.png)",
         *(f"**{caption}**\n\n{markdown_table(rows)}" for caption, rows in tables.items()),
         f"`{command}`: {runs:,} runs, {seconds / 60:.0f} minutes of computing on "
@@ -162,6 +162,16 @@ def publish(
     ]
     (args.out / f"{args.name}.md").write_text("\n\n".join(lines) + "\n")
     console.print(f"Wrote {args.out}/{args.name}.md, .png and .json.")
+
+
+def _listed(number: int, head: Sequence[str], claim: Sequence[str]) -> str:
+    """Write a claim as an item of a list: its verdict, then what lies between."""
+    claimed, *between, verdict = claim
+    lines = [f"{number}. **{claimed}**", f"    - Verdict: **{verdict}**"]
+    lines += [
+        f"    - {name.capitalize()}: {text}" for name, text in zip(head[1:-1], between, strict=True)
+    ]
+    return "\n".join(lines)
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
