@@ -35,10 +35,11 @@ types: $(VENV)/has-everything ## Check types
 doctest: $(VENV)/has-everything ## Run the code in docstrings and in Markdown
 	$(BIN)/python -m pytest --doctest-modules --markdown-docs fdnn README.md docs
 
-examples: $(VENV)/has-everything ## Run every example the short way; results go to out/
-	@set -e; for script in $(wildcard examples/[a-z]*.py); do echo "== $$script"; \
-		$(BIN)/python $$script --fast --out out/$$(basename $$script .py); done
-	@echo '== examples/chapter/all.py'; $(BIN)/python examples/chapter/all.py --fast --out out/chapter
+examples: $(VENV)/has-everything ## Run every example the short way, two at a time; results go to out/
+	@mkdir -p out; printf '%s\n' examples/chapter/all.py $(wildcard examples/[a-z]*.py) | \
+		OMP_NUM_THREADS=1 xargs -P 2 -I{} sh -c 'name=$$(basename {} .py); \
+		$(BIN)/python {} --fast --out out/$$name > out/$$name.log 2>&1 && echo "== {}" || \
+		{ echo "== FAILED: {}"; cat out/$$name.log; exit 1; }'
 
 bench: $(VENV)/has-everything ## Run the benchmarks, or one (BENCH=benchmarks/draws.py)
 	@set -e; for script in $(BENCH); do echo "== $$script"; $(BIN)/python $$script; done
