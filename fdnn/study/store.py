@@ -59,7 +59,8 @@ class Store:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None):
-        self.folder = None if folder is None else Path(folder)
+        # Absolute, since workers of an executor have another working directory.
+        self.folder = None if folder is None else Path(folder).absolute()
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
         path = ":memory:" if self.folder is None else self.folder / DATABASE

@@ -202,3 +202,4 @@ def test_the_command_line_takes_its_file_along(
     here, there = (study.Study.read(study.Store(name)) for name in ("here", "there"))
     assert_same(here, there, rtol=1e-6)
     assert here.values("x", "up").min() > 2
+    assert (tmp_path / "there" / "checkpoints").is_dir()  # where the workers wrote them
