@@ -12,7 +12,7 @@ BENCH ?= $(wildcard benchmarks/[a-z]*.py)
 export MPLBACKEND ?= Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types doctest examples bench clean
+.PHONY: help demo test lint types doctest docs examples bench clean
 # All targets share one environment: under `make -j` too they run one after the other.
 .NOTPARALLEL:
 
@@ -35,6 +35,9 @@ types: $(VENV)/has-everything ## Check types
 doctest: $(VENV)/has-everything ## Run the code in docstrings and in Markdown
 	$(BIN)/python -m pytest --doctest-modules --markdown-docs fdnn README.md docs
 
+docs: $(VENV)/has-everything ## Build the documentation site into site/, strictly
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 examples: $(VENV)/has-everything ## Run every example the short way, two at a time; results go to out/
 	@mkdir -p out; printf '%s\n' examples/chapter/all.py $(wildcard examples/[a-z]*.py) | \
 		OMP_NUM_THREADS=1 xargs -P 2 -I{} sh -c 'name=$$(basename {} .py); \
@@ -45,7 +48,7 @@ bench: $(VENV)/has-everything ## Run the benchmarks, or one (BENCH=benchmarks/dr
 	@set -e; for script in $(BENCH); do echo "== $$script"; $(BIN)/python $$script; done
 
 clean: ## Remove what make made, the environment too
-	rm -rf $(VENV) out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Stamps: a second call installs nothing, unless one of these files changed.
@@ -54,7 +57,7 @@ $(VENV)/has-examples: $(VENV)/made pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/has-everything: $(VENV)/made pyproject.toml constraints.txt
-	$(INSTALL) '.[dev,examples,finetune,jax]'
+	$(INSTALL) '.[dev,docs,examples,finetune,jax]'
 	@touch $(VENV)/has-examples $@
 
 $(VENV)/made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -23,7 +24,7 @@ def classifier(
     """Build the net 784-300-100-10, batch norm before each activation if wanted."""
     sizes = [splits.train.inputs[0].numel(), *hidden]
     layers: list[nn.Module] = [nn.Flatten()]
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs)]
         layers += [nn.BatchNorm1d(outputs)] if batch_norm else []
         layers += [activation()]

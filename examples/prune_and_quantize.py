@@ -3,15 +3,16 @@
     python examples/prune_and_quantize.py            # 10 seeds, 10 epochs
     python examples/prune_and_quantize.py --fast
 
-Trains 784-300-100-10 on Fashion-MNIST with Adam. Weights of smallest absolute value are pruned, by one
-threshold for all layers; what is left is trained for one more epoch, the pruned weights kept at 0. Both
-are then quantized: each layer's weights and inputs to int8, as torchao does (`compress.quantize` runs
-for the first seed; for all seeds at once its fake-quantized twin does, which a test holds equal to it).
+Trains 784-300-100-10 on Fashion-MNIST with Adam. Weights of smallest absolute value are pruned, by
+one threshold for all layers; what is left is trained for one more epoch, the pruned weights kept at
+0. Both are then quantized: each layer's weights and inputs to int8, as torchao does
+(`compress.quantize` runs for the first seed; for all seeds at once its fake-quantized twin does,
+which a test holds equal to it).
 
 Sizes are bytes of the file that a plain encoding would take: a kept weight its 4 bytes (1 in int8,
-and 4 for the scale of each output), and, where weights are pruned, one bit for each weight that says
-whether it is kept. All is paired by seed. The dense net is also given the one more epoch ("dense,
-tuned"), so that it is no gain of pruning. Writes `prune_and_quantize.json` and `.png`.
+and 4 for the scale of each output), and, where weights are pruned, one bit for each weight that
+says whether it is kept. All is paired by seed. The dense net is also given the one more epoch
+("dense, tuned"), so that it is no gain of pruning. Writes `prune_and_quantize.json` and `.png`.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def prune(
     left = compress.apply_masks(dense.params, masks)
     tx = compress.keep_masked(optim.adam(lr=1e-3), lambda p: compress.l1_unstructured(p, 0.0))
 
-    def begin(params: Params, masks: compress.Masks) -> optim.OptState:
+    def begin(params: Params, masks: Params) -> optim.OptState:
         return compress.set_masks(tx.init(params), masks)
 
     pruned = dense._replace(params=left)
@@ -141,12 +142,12 @@ def plot(rows: list[dict[str, Any]], name: str, args: argparse.Namespace) -> Non
     """Draw accuracy against size, with the range of seeds."""
     figure, ax = plt.subplots(figsize=(8, 5), layout="constrained")
     for row in rows:
-        if row["way"].startswith("dense") and "tuned" not in row["way"]:
+        if row["way"].startswith("dense"):
             is_int8 = row["way"].endswith("int8")
             ax.plot(
                 row["bytes"] / 1024,
                 100 * row["accuracy"]["mean"],
-                "s",
+                "D" if "tuned" in row["way"] else "s",
                 color="black",
                 mfc="white" if is_int8 else "black",
                 label=row["way"],

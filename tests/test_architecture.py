@@ -66,6 +66,8 @@ def test_imports_go_down(file: Path) -> None:
         ("safetensors", {"train"}),
         ("scipy", {"study"}),
         ("ray", {"study"}),
+        ("torchao", {"compress"}),
+        ("onnx", {"compress"}),
     ],
 )
 def test_library_has_one_importer(library: str, allowed: set[str]) -> None:

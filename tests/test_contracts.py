@@ -303,6 +303,13 @@ FOLD_BATCH_NORM = compress.fold_batch_norm(MODEL)[1]
 FOLD_LAYER_NORM = compress.fold_layer_norm(LAYER_NORMED)[1]
 
 
+AWARE = compress.quantization_aware(MODEL)
+
+
+def observed(observer: compress.Observer, x: Tensor) -> compress.QuantizationParams:
+    return observer.compute(functools.reduce(observer.update, x.unbind(), observer.init(x[0])))
+
+
 def pruned_step(tx: Any, params: Any, grads: Any) -> Any:
     return optim.step(tx, params, grads, tx.init(params))
 
@@ -327,6 +334,18 @@ ROWS: dict[str, Row] = {
         lambda amount, count: compress.cubic_sparsity(amount, 1, 7, 2)(count),
         lambda i: (AMOUNTS[i], torch.tensor(3 * i + 1)),
         exact=False,
+    ),
+    "compress.cast": Row(lambda p: compress.cast(p, torch.float64), lambda i: (params(i),)),
+    "compress.fake_quantize": Row(
+        torch.func.grad_and_value(
+            lambda x, s, z: compress.fake_quantize(x, s.exp() / 4, z, num_bits=3, axis=1).sum()
+        ),
+        lambda i: (normal(i, 4, 3), normal(i + 9, 3), normal(i + 20, 3).round()),
+        exact=False,
+    ),
+    "compress.fake_quantize_params": Row(
+        lambda p, bits: compress.fake_quantize_params(p, num_bits=bits, symmetric=False),
+        lambda i: (params(i), torch.tensor(i + 2)),
     ),
     "compress.fold_batch_norm": Row(
         lambda *values: FOLD_BATCH_NORM(*values), lambda i: weights(i), exact=False
@@ -356,6 +375,10 @@ ROWS: dict[str, Row] = {
         lambda i: (params(i), AMOUNTS[i]),
     ),
     "compress.masks_of": Row(lambda p: compress.masks_of(PRUNED.init(p)), lambda i: (params(i),)),
+    "compress.min_max_observer": Row(
+        lambda x: observed(compress.min_max_observer(symmetric=False, axis=-1), x),
+        lambda i: (normal(i, 2, 4, 3),),
+    ),
     "compress.n_of_m": Row(lambda p: compress.n_of_m(p, 1, 3), lambda i: (params(i),)),
     "compress.nonzero_masks": Row(
         lambda p: compress.nonzero_masks(tree.map(torch.relu, p)), lambda i: (params(i),)
@@ -363,6 +386,18 @@ ROWS: dict[str, Row] = {
     "compress.one_shot_sparsity": Row(
         lambda amount, count: compress.one_shot_sparsity(amount, 3)(count),
         lambda i: (AMOUNTS[i], torch.tensor(3 * i + 1)),
+    ),
+    "compress.percentile_observer": Row(
+        lambda x: observed(compress.percentile_observer(70.0), x), lambda i: (normal(i, 2, 4, 3),)
+    ),
+    "compress.quantization_aware": Row(
+        lambda values, x: AWARE.apply(*values, x)[0],
+        lambda i: (weights(i), normal(i, 5, 4)),
+        exact=False,
+    ),
+    "compress.quantization_params": Row(
+        lambda low, width, bits: compress.quantization_params(low, low + width, num_bits=bits),
+        lambda i: (normal(i, 3), normal(i + 9, 3).abs(), torch.tensor(i + 2)),
     ),
     "compress.set_masks": Row(
         lambda p, m: compress.set_masks(PRUNED.init(p), {"w": m}),
@@ -703,6 +738,13 @@ ROWS: dict[str, Row] = {
     "metrics.cross_entropy": metric(metrics.cross_entropy(), logits, labels),
     "metrics.mean_absolute_error": metric(metrics.mean_absolute_error(), logits, logits),
     "metrics.mean_squared_error": metric(metrics.mean_squared_error(), logits, logits),
+    "losses.distillation_loss": loss(
+        lambda x, z, t, k: losses.distillation_loss(x, z, t, temperature=k, alpha=0.3),
+        logits,
+        others,
+        labels,
+        lambda i: torch.tensor(1.0 + i),
+    ),
     "losses.binary_cross_entropy_with_logits": loss(
         lambda x, t: losses.binary_cross_entropy_with_logits(x, t, t + 1, pos_weight=t[0]),
         logits,
@@ -1092,6 +1134,16 @@ EXEMPT = {
     "optim.schedule_free_sgd": "is in the row of `schedule_free_eval_params`",
     "optim.with_extra_args": "returns a transformation; tested with it",
     "pretrain.greedy_layerwise": "is `train.fit` of one stage after another; tested with it",
+    "compress.benchmark": "measures time",
+    "compress.benchmark_table": "a text",
+    "compress.calibrate": "a loop over batches with a copied module; observers have rows",
+    "compress.cast_module": "a module from a model",
+    "compress.compile_package": "writes a file",
+    "compress.export": "a program from a model",
+    "compress.load_package": "reads a file",
+    "compress.quantize": "a module from a model",
+    "compress.save_onnx": "writes a file",
+    "compress.size_in_bytes": "a Python number",
     "compress.model_size": "counts, in Python numbers",
     "compress.shrink": "a model from a model: shapes hang on values",
     "random.key": "takes a number",

@@ -19,6 +19,7 @@ may be floats or 0-d tensors, so that they can be swept by `vmap` and differenti
 from fdnn.losses.class_weights import class_weights
 from fdnn.losses.classification import binary_cross_entropy_with_logits, cross_entropy, kl_div
 from fdnn.losses.contrastive import info_nce, nt_xent
+from fdnn.losses.distillation import distillation_loss
 from fdnn.losses.embedding import contrastive_loss, cosine_embedding_loss, triplet_margin_loss
 from fdnn.losses.focal import sigmoid_focal_loss, softmax_focal_loss
 from fdnn.losses.penalties import elastic_penalty, l1_penalty, l2_penalty
@@ -37,6 +38,7 @@ __all__ = [
     "contrastive_loss",
     "cosine_embedding_loss",
     "cross_entropy",
+    "distillation_loss",
     "elastic_penalty",
     "gaussian_nll_loss",
     "huber_loss",

@@ -99,9 +99,9 @@ def fit(
             the optimizer's schedules (`one_cycle`) are not as long as the run; or `checkpoints`
             holds other runs.
         FloatingPointError: a number is not finite (`nonfinite="stop"`).
-
-        Whatever stops training, also an error of the data, of a callback or of a full disk, has
-        the state after the last whole epoch in its attribute `state`, and the history in `history`.
+        Exception: whatever stops training, also an error of the data, of a callback or of a full
+            disk, has the state after the last whole epoch in its attribute `state`, and the
+            history in `history`.
 
     Example:
         >>> import torch.nn.functional as F
