@@ -111,6 +111,7 @@ def test_onnx_runs_elsewhere(tmp_path: Path) -> None:
         torch.testing.assert_close(torch.tensor(found), WANTED[:rows], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 @pytest.mark.skipif("FDNN_AOT" not in os.environ, reason="compiles for minutes: set FDNN_AOT=1")
 def test_package_of_machine_code(tmp_path: Path) -> None:
     run = compress.compile_package(exported(), tmp_path / "net.pt2")
