@@ -23,7 +23,7 @@ demo: $(VENV)/has-examples ## Set up, then run the main job (DEMO_ARGS='--seeds 
 	$(BIN)/python examples/quickstart.py $(DEMO_ARGS)
 
 test: $(VENV)/has-everything ## Set up, then run the tests (PYTEST_ARGS=tests/test_tree.py)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/has-everything ## Check style and formatting
 	$(BIN)/ruff check
