@@ -33,7 +33,8 @@ types: $(VENV)/has-everything ## Check types
 	$(BIN)/mypy
 
 doctest: $(VENV)/has-everything ## Run the code in docstrings and in Markdown
-	$(BIN)/python -m pytest --doctest-modules --markdown-docs fdnn README.md docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --doctest-modules --markdown-docs \
+		fdnn README.md docs
 
 docs: $(VENV)/has-everything ## Build the documentation site into site/, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
