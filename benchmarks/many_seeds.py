@@ -50,7 +50,7 @@ def main() -> None:
         "torch.optim loop, fused": (1, torch_loop(job)),
         "fdnn, one seed, compiled": (1, fdnn_runs(job, None, 1, 1)),
     }
-    for chunk, group in ((seeds, 1), (16, 1), (8, 4)):
+    for chunk, group in ((seeds, 1), (seeds, 4), (16, 1), (8, 4)):
         name = f"fdnn, {seeds} seeds by {chunk}, {group} steps a call"
         contenders[name] = seeds, fdnn_runs(job, seeds, chunk, group)
     try:
