@@ -6,9 +6,9 @@ import argparse
 import datetime
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import matplotlib.pyplot as plt
 import torch
@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # where `_fashion_mnist` is
 from fdnn import study
 
 console = Console(soft_wrap=True)
+Name = TypeVar("Name")
 
 HOLDS, ONLY_WHEN, DOES_NOT, OPEN = "holds", "holds only when", "does not hold", "not settled"
 
@@ -70,6 +71,15 @@ def run(
         store=None if args.store is None else args.store / args.name / part,
         **{"seeds": args.seeds, "jit": not args.no_compile, **options},
     )
+
+
+def corrected(found: Mapping[Name, study.Comparison]) -> dict[Name, study.Comparison]:
+    """Correct a family of comparisons by Holm."""
+    p_values = study.holm([one.t_test_p for one in found.values()])
+    return {
+        name: one._replace(p_holm=float(p))
+        for (name, one), p in zip(found.items(), p_values, strict=True)
+    }
 
 
 def judge(

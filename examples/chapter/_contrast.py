@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from _chapter import DOES_NOT, HOLDS, ONLY_WHEN, OPEN, Claim, judge
+from _chapter import DOES_NOT, HOLDS, ONLY_WHEN, OPEN, Claim, corrected, judge
 
 from fdnn import study
 
@@ -90,11 +90,7 @@ def _judged(
         measured[when] = f"{a} and {b}: all but {pairs} of {len(x)} pairs diverged"
         verdicts[when] = OPEN
     if len(contrasts) > 1:
-        corrected = study.holm([one.t_test_p for one in found.values()])
-        found = {
-            when: one._replace(p_holm=float(p))
-            for (when, one), p in zip(found.items(), corrected, strict=True)
-        }
+        found = corrected(found)
     for when, one in found.items():
         a, x, b, y = contrasts[when]
         measured[when] = tell(one, a, b, points)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
-from _chapter import DOES_NOT, HOLDS, ONLY_WHEN, OPEN, Claim, judge
+from _chapter import DOES_NOT, HOLDS, ONLY_WHEN, OPEN, Claim, corrected, judge
 from numpy.typing import NDArray
 
 from fdnn import study
@@ -126,20 +126,15 @@ def pairs(best: dict[str, At], adaptive: list[str]) -> list[Claim]:
     }
     rows = [(text, a, b, late[a], late[b], POINTS) for text, (a, b) in said.items()]
     rows += [(text, a, b, early[b], early[a], LOSS) for text, (a, b) in fast.items()]
-    found = corrected([study.compare(x, y) for *_, x, y, _ in rows])
+    found = corrected({text: study.compare(x, y) for text, *_, x, y, _ in rows})
     results = []
-    for one, (text, a, b, x, y, margin) in zip(found, rows, strict=True):
+    for text, a, b, x, y, margin in rows:
+        one = found[text]
         names = (a, b) if margin == POINTS else (f"early loss of {b}", f"that of {a}")
         measured, verdict = judge(one, *names, points=margin == POINTS)
         tie, verdict = settle(one, verdict, x, y, margin)
         results.append(Claim(text, measured + tie, verdict))
     return results
-
-
-def corrected(found: list[study.Comparison]) -> list[study.Comparison]:
-    """Correct a family of comparisons by Holm."""
-    p_values = study.holm([one.t_test_p for one in found])
-    return [one._replace(p_holm=float(p)) for one, p in zip(found, p_values, strict=True)]
 
 
 def settle(
@@ -159,9 +154,10 @@ def settle(
 def family(text: str, values: dict[str, tuple[Values, Values]], margin: float) -> Claim:
     """Judge "A is above B" for several A: of all, of some, or of none."""
     scale = 100 if margin == POINTS else 1
-    found = corrected([study.compare(a, b) for a, b in values.values()])
+    found = corrected({name: study.compare(a, b) for name, (a, b) in values.items()})
     verdicts, shown = {}, []
-    for one, (name, (a, b)) in zip(found, values.items(), strict=True):
+    for name, (a, b) in values.items():
+        one = found[name]
         tie, verdicts[name] = settle(one, judge(one, "", "")[1], a, b, margin)
         low, high = (scale * end for end in one.t_interval)
         shown.append(
@@ -178,8 +174,8 @@ def family(text: str, values: dict[str, tuple[Values, Values]], margin: float) -
     else:
         verdict = DOES_NOT if DOES_NOT in verdicts.values() else OPEN
     unit = "points" if margin == POINTS else "early loss of SGD − that of the other"
-    pairs_ = found[0].n_a
-    measured = f"{unit}, 95 %, {pairs_} pairs, Holm-corrected: {'; '.join(shown)}"
+    pairs = next(iter(found.values())).n_a
+    measured = f"{unit}, 95 %, {pairs} pairs, Holm-corrected: {'; '.join(shown)}"
     return Claim(text, measured, verdict)
 
 

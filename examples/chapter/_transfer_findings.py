@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
-from _chapter import DOES_NOT, HOLDS, ONLY_WHEN, OPEN, Claim, judge
+from _chapter import DOES_NOT, HOLDS, ONLY_WHEN, OPEN, Claim, corrected, judge
 from numpy.typing import NDArray
 
 from fdnn import study
@@ -53,11 +53,7 @@ class Findings(NamedTuple):
     def gains(self, counts: ByCount, a: str, b: str = "scratch") -> dict[int, study.Comparison]:
         """Compare two arms at every count, with Holm's correction."""
         results = {n: self.compare(arms[a], arms[b]) for n, arms in counts.items()}
-        corrected = study.holm([one.t_test_p for one in results.values()])
-        return {
-            n: one._replace(p_holm=float(p))
-            for (n, one), p in zip(results.items(), corrected, strict=True)
-        }
+        return corrected(results)
 
 
 def claims(found: Findings) -> list[Claim]:

@@ -18,6 +18,7 @@ from _chapter import (
     HOLDS,
     OPEN,
     Claim,
+    corrected,
     parse,
     publish,
     summary_rows,
@@ -147,8 +148,7 @@ def no_loss(claimed: str, conditions: dict[str, tuple[Any, int]]) -> Claim:
     plain = {case: study.compare(x, y) for case, (x, y) in pairs.items()}
     shifted = {case: study.compare(x + MARGIN, y) for case, (x, y) in pairs.items()}
     p_loss, p_none = (
-        dict(zip(pairs, study.holm([one.t_test_p for one in tests.values()]), strict=True))
-        for tests in (plain, shifted)
+        {case: one.p_holm for case, one in corrected(tests).items()} for tests in (plain, shifted)
     )
     texts, verdicts = [], {}
     for case, one in plain.items():
