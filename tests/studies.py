@@ -63,6 +63,22 @@ def dying(experiment: Callable[..., Experiment], after: int) -> Callable[..., Ex
     return build
 
 
+def counting(experiment: Callable[..., Experiment]) -> tuple[Callable[..., Experiment], list[int]]:
+    """Return the experiment, and how often it has evaluated, in a list of one number."""
+    calls = [0]
+
+    def build(**settings: Any) -> Experiment:
+        inner = experiment(**settings)
+
+        def evaluate(state: Any) -> Any:
+            calls[0] += 1
+            return inner.evaluate(state)
+
+        return inner._replace(evaluate=evaluate)
+
+    return build, calls
+
+
 def assert_same(a: Study, b: Study, rtol: float = 0.0, atol: float = 0.0) -> None:
     """The same arms, and all that was measured equal, to the bit unless told otherwise."""
     assert a.arms.keys() == b.arms.keys()

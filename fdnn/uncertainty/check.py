@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["at_least_1", "labels_fit", "one_dimension", "two_dimensions"]
+__all__ = ["at_least_1", "labels_fit", "one_dimension", "one_for_each", "two_dimensions"]
 
 
 def labels_fit(name: str, probs: Tensor, targets: Tensor) -> None:
@@ -21,6 +21,17 @@ def one_dimension(**values: Tensor) -> None:
     for name, value in values.items():
         if value.ndim != 1:
             raise ValueError(f"`{name}` must have shape (batch,), got {tuple(value.shape)}")
+
+
+def one_for_each(**values: Tensor) -> None:
+    """Raise unless the first tensor holds one number for each example, and the second as many."""
+    (name, first), (other, second) = values.items()
+    one_dimension(**{name: first})
+    if second.shape != first.shape:
+        raise ValueError(
+            f"`{other}` must have the shape of `{name}`, {tuple(first.shape)}, "
+            f"got {tuple(second.shape)}"
+        )
 
 
 def two_dimensions(**values: Tensor) -> None:

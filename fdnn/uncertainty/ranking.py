@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fdnn.uncertainty.check import one_dimension
+from fdnn.uncertainty.check import one_for_each
 
 __all__ = ["auroc", "average_precision"]
 
@@ -90,12 +90,7 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def _checked(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    one_dimension(scores=scores)
-    if labels.shape != scores.shape:
-        raise ValueError(
-            f"`labels` must have the shape of `scores`, {tuple(scores.shape)}, "
-            f"got {tuple(labels.shape)}"
-        )
+    one_for_each(scores=scores, labels=labels)
     return scores.detach().contiguous(), labels.bool().long()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fdnn.uncertainty.check import one_dimension
+from fdnn.uncertainty.check import one_for_each
 
 __all__ = ["RiskCoverage", "aurc", "excess_aurc", "risk_coverage"]
 
@@ -52,12 +52,7 @@ def risk_coverage(uncertainty: Tensor, errors: Tensor) -> RiskCoverage:
         El-Yaniv, Wiener (2010), "On the foundations of noise-free selective classification";
         Geifman, El-Yaniv (2017), "Selective classification for deep neural networks".
     """
-    one_dimension(uncertainty=uncertainty)
-    if errors.shape != uncertainty.shape:
-        raise ValueError(
-            f"`errors` must have the shape of `uncertainty`, {tuple(uncertainty.shape)}, "
-            f"got {tuple(errors.shape)}"
-        )
+    one_for_each(uncertainty=uncertainty, errors=errors)
     errors = _float(errors)
     ordered, order = _float(uncertainty).detach().contiguous().sort()
     total = F.pad(errors[order].cumsum(0), (1, 0))

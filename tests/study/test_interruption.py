@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from studies import counting
 from torch import Tensor
 
 from fdnn import random, study, train
@@ -52,20 +53,9 @@ def interrupted(after: int, where: str = "evaluate") -> Any:
 
 def count_evaluations() -> int:
     """Those of the whole study."""
-    calls = 0
-
-    def build(**arm: Any) -> study.Experiment:
-        inner = descent(**arm)
-
-        def evaluate(state: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            return inner.evaluate(state)
-
-        return inner._replace(evaluate=evaluate)
-
+    build, calls = counting(descent)
     study.run(build, arms=ARMS, seeds=3, **QUIET)
-    return calls
+    return calls[0]
 
 
 # Of the 14 evaluations 2 of each arm watch memory, 4 follow an epoch, 1 comes in the end.

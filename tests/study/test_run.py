@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from studies import Died, assert_same, dying
+from studies import Died, assert_same, counting, dying
 from torch import Tensor, nn
 
 from fdnn import functionalize, metrics, optim, random, study, train
@@ -351,17 +351,6 @@ def test_steps_per_call_change_nothing() -> None:
 @pytest.mark.parametrize(("patience", "count"), [(None, 5), (9, 6)])
 def test_the_last_state_is_measured_once(patience: int | None, count: int) -> None:
     """Two evaluations watch memory and three follow an epoch; monitors may change what ends."""
-    calls = 0
-
-    def build(**arm: Any) -> study.Experiment:
-        inner = experiment(**arm)
-
-        def evaluate(state: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            return inner.evaluate(state)
-
-        return inner._replace(evaluate=evaluate)
-
+    build, calls = counting(experiment)
     study.run(build, arms={"a": {"patience": patience}}, seeds=2, **QUIET)
-    assert calls == count
+    assert calls == [count]
