@@ -87,7 +87,7 @@ def monitor(watch: train.Monitor) -> Row:
         memory = watch.init(state)
         for loss in losses:
             memory, state = watch.update(memory, state, {"loss": loss})
-        return watch.finish(memory, state), memory, watch.stopped(memory)
+        return watch.finish(memory, state), memory, watch.stopped(memory).to(losses.device)
 
     def args(lane: int) -> tuple[Any, ...]:
         state = train.init(LINEAR, STEPPED, random.key(lane))
@@ -628,7 +628,9 @@ ROWS: dict[str, Row] = {
     "schedules.power": schedule(lambda lr: schedules.power(lr, 4)),
     "schedules.reduce_on_plateau": Row(
         lambda metrics: functools.reduce(
-            lambda state, metric: PLATEAU.update(state, metric)[0], metrics.unbind(), PLATEAU.init()
+            lambda state, metric: PLATEAU.update(state, metric)[0],
+            metrics.unbind(),
+            tree.map(lambda leaf: leaf.to(metrics.device), PLATEAU.init()),
         ),
         lambda i: (normal(i, 6),),
     ),
@@ -644,7 +646,9 @@ ROWS: dict[str, Row] = {
     "normalization.batch_norm": Row(
         lambda x, w, m: normalization.batch_norm(
             x,
-            normalization.BatchNormState(w, w.square(), torch.ones((), dtype=torch.int64)),
+            normalization.BatchNormState(
+                w, w.square(), torch.ones((), dtype=torch.int64, device=w.device)
+            ),
             w,
             w,
             train=True,
@@ -659,7 +663,7 @@ ROWS: dict[str, Row] = {
         exact=False,
     ),
     "normalization.init_batch_norm": Row(
-        lambda x: (x, normalization.init_batch_norm(3)), lambda i: (normal(i, 3),)
+        lambda x: (x, normalization.init_batch_norm(3, device=x.device)), lambda i: (normal(i, 3),)
     ),
     "normalization.layer_norm": Row(
         lambda x, w: normalization.layer_norm(x, (3, 4), w, w),
@@ -1237,6 +1241,13 @@ def test_vmap_is_a_loop(row: Row) -> None:
 @every_row
 def test_chunk_size_changes_nothing(row: Row) -> None:
     assert_same(vmap(row.fn, chunk_size=2)(*stacked(row)), looped(row), row.exact)
+
+
+@every_row
+def test_stays_on_its_device(row: Row) -> None:
+    """Tensors of another device meet none of the CPU: meta, which has no values, is at hand."""
+    args = tree.map(lambda leaf: torch.empty_like(leaf, device="meta"), stacked(row))
+    assert {leaf.device.type for leaf in tree.leaves(vmap(row.fn)(*args))} == {"meta"}
 
 
 @every_row

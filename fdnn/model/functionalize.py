@@ -71,7 +71,7 @@ class Model:
                 wins, before `weight` and `bias`.
 
         Returns:
-            `(params, buffers)`, new tensors.
+            `(params, buffers)`, new tensors on the key's device, wherever the module is.
 
         Raises:
             ValueError: a glob of `rules` matches no parameter, or a layer of a type that no rule

@@ -92,7 +92,7 @@ def draw(
     bias: Initializer | None,
     rules: Sequence[tuple[str, Initializer]],
 ) -> Params:
-    """Draw the parameters of `own`, which gives shapes, dtypes, devices and the module's values."""
+    """Draw the parameters of `own`, which gives shapes, dtypes and the module's values."""
     for pattern, _ in rules:
         if not any(fnmatchcase(path, pattern) for path in own):
             raise ValueError(f"`rules`: {pattern!r} matches no parameter; they are {list(own)}")
@@ -103,12 +103,12 @@ def draw(
         initializer = _choose(path, known, weight, bias, rules)
         if initializer is not None:
             own_key = random.fold_in(key, known.number)
-            params[path] = initializer(own_key, value.shape, value.dtype, value.device)
+            params[path] = initializer(own_key, value.shape, value.dtype, key.device)
         elif known.reset is not None:
             owner, number, draw_all = known.reset
             if owner not in reset:
                 reset[owner] = draw_all(random.fold_in(key, number))
-            params[path] = reset[owner][known.name].to(value.device)
+            params[path] = reset[owner][known.name].to(key.device)
         else:
             params[path] = _copy(value, key)
             kept.append(path)
@@ -124,20 +124,22 @@ def draw(
 
 def fresh_buffers(key: Key, module: nn.Module, own: Buffers, kept: Collection[str]) -> Buffers:
     """Copy the module's buffers, running statistics (but those to be kept) as a new layer's."""
-    fresh = {name: _copy(value, key) for name, value in own.items()}
+    new = {}
     for path, layer in module.named_modules():
-        if not hasattr(layer, "reset_running_stats"):
-            continue
-        for name, value in NEW_STATISTICS.items():
-            full = f"{path}.{name}" if path else name
-            if full in fresh and full not in kept:
-                fresh[full].fill_(value)
-    return fresh
+        if hasattr(layer, "reset_running_stats"):
+            names = {f"{path}.{name}" if path else name: name for name in NEW_STATISTICS}
+            new |= {full: NEW_STATISTICS[name] for full, name in names.items()}
+    return {
+        name: key.new_full(value.shape, new[name], dtype=value.dtype)
+        if name in new and name not in kept
+        else _copy(value, key)
+        for name, value in own.items()
+    }
 
 
 def _copy(value: Tensor, key: Key) -> Tensor:
-    """Copy a tensor, with memory of its own in every lane of a vmap over keys."""
-    return key.new_zeros(value.shape, dtype=value.dtype, device=value.device).copy_(value)
+    """Copy a tensor to where the key is, with memory of its own in every lane of a vmap over keys."""
+    return key.new_zeros(value.shape, dtype=value.dtype).copy_(value)
 
 
 def _choose(

@@ -19,7 +19,7 @@ from fdnn.types import Tree
 
 __all__ = ["available_memory", "peak_bytes", "sizes", "tree_bytes"]
 
-_MOST = 64  # lanes at once, however small: more were slower on what was measured
+_MOST = 64  # lanes at once on a CPU, however small: more were slower on what was measured
 _WORKING_SET = 64 * 2**20  # bytes of a step on a CPU, beyond which caches hold too little of it
 
 
@@ -45,7 +45,6 @@ def sizes(
     """
     if chunk_size != "auto" and (isinstance(chunk_size, str) or chunk_size < 1):
         raise ValueError(f"`chunk_size` must be positive or 'auto', got {chunk_size!r}")
-    budget = available_memory() // 2 // num_workers if memory is None else memory
     batches = source(experiment.data, experiment.batch_size)
 
     def work(state: TrainState) -> Any:
@@ -70,14 +69,16 @@ def sizes(
         held = max(held, 4 * -(-tree_bytes(state) // count))
         worked = max(worked, -(-(tree_bytes(bare) + peak) // count))
         stepped = max(stepped, -(-(tree_bytes(bare) + step) // count))
+    device = state.count.device
+    budget = available_memory(device) // 2 // num_workers if memory is None else memory
     if held + worked > budget:
         raise ValueError(
             f"`memory` must be at least {held + worked} bytes for one run, got {budget}"
         )
     total = len(lanes.seeds)
-    most = min(total, _MOST, budget // (held + worked))
-    if state.count.device.type == "cpu":
-        most = min(most, max(1, _WORKING_SET // stepped))
+    most = min(total, budget // (held + worked))
+    if device.type == "cpu":  # a GPU is the faster for more lanes, as long as they fit
+        most = min(most, _MOST, max(1, _WORKING_SET // stepped))
     chunk = (
         -(-total // -(-total // most)) if isinstance(chunk_size, str) else min(chunk_size, total)
     )
@@ -101,8 +102,11 @@ def peak_bytes(fn: Callable[..., Any], *args: Any) -> int:
     return peak
 
 
-def available_memory() -> int:
-    """Return the bytes of memory that are free, or can be freed, on this machine."""
+def available_memory(device: torch.device) -> int:
+    """Return the bytes of memory that are free, or can be freed: of a GPU, or of this machine."""
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free
     try:
         with open("/proc/meminfo") as file:
             lines = dict(line.split(":", 1) for line in file)

@@ -15,7 +15,7 @@ from fdnn import random, train, tree
 from fdnn.study.experiment import Experiment
 from fdnn.train import TrainState
 from fdnn.train import monitor as watch
-from fdnn.train.batches import source
+from fdnn.train.batches import is_tensors, source
 
 __all__ = ["Lanes", "Results", "advance", "begin", "combinations", "run_task", "seed_list"]
 
@@ -72,7 +72,10 @@ def combinations(sweep: Mapping[str, Sequence[float]]) -> list[dict[str, float]]
 
 
 def begin(experiment: Experiment, lanes: Lanes) -> TrainState:
-    """Return the stacked states before the first step."""
+    """Return the stacked states before the first step, on the device of the data.
+
+    They are drawn where keys are made, on the CPU, and so are the same whatever the device.
+    """
     keys = torch.stack([random.key(seed) for seed in lanes.seeds])
     names = list(lanes.hyper[0])
     columns = [torch.tensor([cell[name] for cell in lanes.hyper]).double() for name in names]
@@ -80,7 +83,10 @@ def begin(experiment: Experiment, lanes: Lanes) -> TrainState:
     def init(key: Tensor, *values: Tensor) -> TrainState:
         return experiment.init(key, **dict(zip(names, values, strict=True)))
 
-    return tree.map(torch.clone, torch.vmap(init)(keys, *columns))  # type: ignore[no-any-return]
+    states: TrainState = tree.map(torch.clone, torch.vmap(init)(keys, *columns))
+    if is_tensors(experiment.data):
+        states = tree.map(lambda leaf: leaf.to(experiment.data[0].device), states)
+    return states
 
 
 def run_task(

@@ -61,8 +61,8 @@ def reuse(
         **rules: `weight`, `bias` and `rules` of `Model.init`, for what is drawn.
 
     Returns:
-        `(params, buffers, report)`: the first two are new tensors, of the dtypes of `into`. Under
-        vmap return them only, since the report is no tensor: `reuse(...)[:2]`.
+        `(params, buffers, report)`: the first two are new tensors, of the dtypes of `into`, on the
+        key's device. Under vmap return them only, since the report is no tensor: `reuse(...)[:2]`.
 
     Raises:
         ValueError: nothing is reused; the message is the report.
@@ -94,7 +94,7 @@ def reuse(
             reinitialized[name] = f"shape {fits}, in the source {found}"
             skipped[partner] = "its shape does not fit"
         else:
-            taken[name] = source[partner].to(like.device, like.dtype, copy=True)
+            taken[name] = source[partner].to(key.device, like.dtype, copy=True)
             used.add(partner)
     report = Report(
         tuple(taken),

@@ -227,9 +227,18 @@ def test_dtype_is_kept(dtype: torch.dtype) -> None:
     assert params["1.weight"].abs().max() <= 0.5
 
 
-def test_device_is_kept() -> None:
-    params, buffers = functionalize(nn.BatchNorm1d(3, device="meta")).init(KEY)
-    assert {value.device.type for value in [*params.values(), *buffers.values()]} == {"meta"}
+@pytest.mark.parametrize("module", ["cpu", "meta"])
+@pytest.mark.parametrize("key", ["cpu", "meta"])
+def test_values_live_with_the_key(module: str, key: str) -> None:
+    model = functionalize(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).to(module))
+    params, buffers = model.init(KEY.to(key))
+    assert {value.device.type for value in [*params.values(), *buffers.values()]} == {key}
+
+
+def test_a_module_without_memory_is_drawn_like_one_with() -> None:
+    module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    expected, _ = functionalize(module).init(KEY)
+    assert_equal(functionalize(module.to("meta")).init(KEY)[0], expected)
 
 
 def test_weight_and_bias() -> None:

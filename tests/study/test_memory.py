@@ -248,7 +248,7 @@ def test_a_step_stays_within_the_caches(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_workers_share_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fdnn.study.memory.available_memory", lambda: 40 * 2**20)
+    monkeypatch.setattr("fdnn.study.memory.available_memory", lambda device: 40 * 2**20)
     arm = experiment("mlp")
     assert sizes(arm, lanes_of(1), 1, None, 4) == sizes(arm, lanes_of(1), 1, 5 * 2**20)
 
@@ -256,7 +256,7 @@ def test_workers_share_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_available_memory_is_a_number_of_bytes() -> None:
     with open("/proc/meminfo") as file:
         total = int(file.readline().split()[1]) * 1024
-    assert 2**20 < available_memory() <= total
+    assert 2**20 < available_memory(torch.device("cpu")) <= total
 
 
 def test_tree_bytes() -> None:
