@@ -15,15 +15,16 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 
-def load_site() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("_site", ROOT / "docs/_site.py")
+def load(file: str) -> ModuleType:
+    """Import a file of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"_docs_{file}", ROOT / f"docs/{file}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-site = load_site()
+site, shown = load("_site"), load("conftest")
 
 
 @pytest.fixture(scope="module")
@@ -80,5 +81,48 @@ def test_mathematics_needs_no_script() -> None:
     assert 'display="block"' in block
 
 
+def test_unknown_commands_of_latex_end_the_build() -> None:
+    with pytest.raises(ValueError, match=r"does not know \\nonsense in"):
+        site.on_page_content(r'<span class="arithmatex">\(x \nonsense\)</span>')
+
+
 def test_fences_say_python_to_the_site() -> None:
     assert site.on_page_markdown("```python continuation\n1\n```") == "```python\n1\n```"
+
+
+def test_every_gotcha_shows_what_comes_out() -> None:
+    """As code whose prints all say what they print; `docs/conftest.py` compares it on each run."""
+    sections = shown.PAGE.read_text().split("\n### ")[1:]
+    titles = [section.split("\n")[0] for section in sections]
+    assert len(set(titles)) == len(titles) > 50
+    for section, title in zip(sections, titles, strict=True):
+        code = "".join(code for _, code in shown.BLOCK.findall(section))
+        comments = shown.shown(code)
+        assert all(comments) and code.count("print(") == len(comments), title
+        assert comments or " notest\n" in section, title
+
+
+@pytest.mark.parametrize(
+    ("printed", "complaint"),
+    [
+        (["`lr` must be positive, got -1", "tensor(True)"], None),
+        (["`lr` must be positive, got -1", "tensor(False)"], "it is\ntensor"),
+        (["`lr` must be above 0, got -1", "tensor(True)"], "it is\n`lr` must be above"),
+        (["tensor(True)"], "2 prints, of which ran"),  # nothing was raised
+    ],
+)
+def test_a_gotcha_that_says_something_else_fails(printed: list[str], complaint: str | None) -> None:
+    code = """
+try:
+    optimizer(lr=-1)
+except ValueError as error:
+    print(error)
+    # `lr` must be
+    # positive, ...
+print((x == 0).all())  # tensor(True)
+"""
+    if complaint is None:
+        shown.compare(code, printed)
+    else:
+        with pytest.raises(AssertionError, match=complaint):
+            shown.compare(code, printed)
