@@ -149,6 +149,7 @@ def publish(
     figure.savefig(args.out / f"{args.name}.png", dpi=110)
     plt.close(figure)
     command = f"python examples/chapter/{args.name}.py" + (" --fast" if args.fast else "")
+    threads = torch.get_num_threads()
     found = {
         "title": title,
         "command": command,
@@ -166,7 +167,7 @@ def publish(
         f"![{title}]({args.name}.png)",
         *(f"**{caption}**\n\n{markdown_table(rows)}" for caption, rows in tables.items()),
         f"`{command}`: {runs:,} runs, {seconds / 60:.0f} minutes of computing on "
-        f"{torch.get_num_threads()} threads of a machine that did other things beside, torch "
+        f"{threads} thread{'s' * (threads > 1)} of a machine that did other things beside, torch "
         f"{torch.__version__}, {datetime.date.today()}. All numbers: [{args.name}.json]"
         f"({args.name}.json).",
     ]
