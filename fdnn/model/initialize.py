@@ -124,7 +124,7 @@ def draw(
 
 def fresh_buffers(key: Key, module: nn.Module, own: Buffers, kept: Collection[str]) -> Buffers:
     """Copy the module's buffers, running statistics (but those to be kept) as a new layer's."""
-    new = {}
+    new: dict[str, int] = {}
     for path, layer in module.named_modules():
         if hasattr(layer, "reset_running_stats"):
             names = {f"{path}.{name}" if path else name: name for name in NEW_STATISTICS}
