@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from fdnn.axes import new_axes
 from fdnn.inspect.norms import GradientNorms
 from fdnn.inspect.signals import LayerSignals
 
@@ -66,7 +67,7 @@ def plot_signals(
         ['log', 'log', 'linear']
     """
     if axes is None:
-        axes = _new_axes("plot_signals", len(_PANELS))
+        axes = new_axes("plot_signals", len(_PANELS), width=6)
     if len(axes) != len(_PANELS):
         raise ValueError(f"`axes` must be {len(_PANELS)} axes, got {len(axes)}")
     for ax, (field, (title, log)) in zip(axes, _PANELS.items(), strict=True):
@@ -105,7 +106,7 @@ def plot_gradient_norms(
         ['0.weight', '2.weight']
     """
     if ax is None:
-        (ax,) = _new_axes("plot_gradient_norms", 1)
+        (ax,) = new_axes("plot_gradient_norms", width=6)
     _band(ax, norms.leaves, label)
     ax.set(ylabel="norm of the gradient")
     return ax
@@ -141,23 +142,11 @@ def plot_weight_update_ratio(
         'log'
     """
     if ax is None:
-        (ax,) = _new_axes("plot_weight_update_ratio", 1)
+        (ax,) = new_axes("plot_weight_update_ratio", width=6)
     _band(ax, ratios, label)
     ax.axhline(1e-3, color="gray", linestyle="--", linewidth=1)
     ax.set(ylabel="size of the update / size of the parameter")
     return ax
-
-
-def _new_axes(plot: str, panels: int) -> Sequence[Axes]:
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError(
-            f"`{plot}` needs matplotlib: pip install 'fdnn-torch[examples]'"
-        ) from error
-    size = (6 * panels, 4)
-    axes = pyplot.subplots(1, panels, figsize=size, layout="constrained", squeeze=False)[1]
-    return tuple(axes[0])
 
 
 def _band(ax: Axes, values: Mapping[str, Tensor], label: str | None, log: bool = True) -> None:

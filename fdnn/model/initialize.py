@@ -138,7 +138,7 @@ def fresh_buffers(key: Key, module: nn.Module, own: Buffers, kept: Collection[st
 
 
 def _copy(value: Tensor, key: Key) -> Tensor:
-    """Copy a tensor to where the key is, with memory of its own in every lane of a vmap over keys."""
+    """Copy a tensor to where the key is, with memory of its own in every lane of a vmap."""
     return key.new_zeros(value.shape, dtype=value.dtype).copy_(value)
 
 

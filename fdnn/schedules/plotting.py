@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from fdnn.axes import new_axes
 from fdnn.schedules.schedule import as_schedule
 from fdnn.types import Schedule
 
@@ -41,13 +42,7 @@ def plot(schedule: Schedule | Mapping[str, Schedule], steps: int, ax: Axes | Non
         ['up', 'down']
     """
     if ax is None:
-        try:
-            from matplotlib import pyplot
-        except ImportError as error:
-            raise ImportError(
-                "`plot` needs matplotlib: pip install 'fdnn-torch[examples]'"
-            ) from error
-        ax = pyplot.subplots()[1]
+        (ax,) = new_axes("plot")
     named = schedule if isinstance(schedule, Mapping) else {"": schedule}
     for name, curve in named.items():
         value = as_schedule(curve)

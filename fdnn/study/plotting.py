@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from fdnn.axes import new_axes
 from fdnn.study import statistics
 from fdnn.study.arm import Floats
 from fdnn.study.columns import columns, label, labels, named
@@ -240,10 +241,4 @@ def _legend(ax: Axes, lines: int) -> None:
 
 
 def _axes(ax: Axes | None, height: float = 4) -> Axes:
-    if ax is not None:
-        return ax
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError("`plot` needs matplotlib: pip install 'fdnn-torch[study]'") from error
-    return pyplot.subplots(figsize=(6.4, height), layout="constrained")[1]
+    return new_axes("plot", width=6.4, height=height, extra="study")[0] if ax is None else ax

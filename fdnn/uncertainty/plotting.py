@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from fdnn.axes import new_axes
 from fdnn.uncertainty.calibration import Reliability
 from fdnn.uncertainty.check import at_least_1
 from fdnn.uncertainty.selective import RiskCoverage
@@ -222,15 +223,7 @@ def plot_probabilities(
 
 
 def _axes(plot: str, ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError(
-            f"`{plot}` needs matplotlib: pip install 'fdnn-torch[examples]'"
-        ) from error
-    return pyplot.subplots(figsize=(5, 4), layout="constrained")[1]
+    return new_axes(plot)[0] if ax is None else ax
 
 
 def _lanes(values: Tensor) -> Tensor:
