@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from fdnn import random
 from fdnn.model import Model
-from fdnn.types import Buffers, GradientTransformation, Key, Params
+from fdnn.types import Buffers, GradientTransformation, Initializer, Key, Params
 
 __all__ = ["TrainState", "init"]
 
@@ -35,14 +36,24 @@ class TrainState(NamedTuple):
     monitors: dict[str, Any] = {}  # noqa: RUF012, nobody writes into a state
 
 
-def init(model: Model, tx: GradientTransformation, key: Key, **rules: Any) -> TrainState:
+def init(
+    model: Model,
+    tx: GradientTransformation,
+    key: Key,
+    *,
+    weight: Initializer | None = None,
+    bias: Initializer | None = None,
+    rules: Sequence[tuple[str, Initializer]] = (),
+) -> TrainState:
     """Begin a run: draw parameters, start the optimizer.
 
     Args:
         model: from `functionalize`.
         tx: the optimizer.
         key: the run's key. Under vmap over `(n, 2)` keys, n runs begin at once.
-        **rules: `weight`, `bias` and `rules` of `Model.init`.
+        weight: draws every weight matrix or kernel, as for `Model.init`.
+        bias: draws every bias.
+        rules: pairs of a glob on dotted names and an initializer.
 
     Returns:
         The state before the first step.
@@ -56,6 +67,6 @@ def init(model: Model, tx: GradientTransformation, key: Key, **rules: Any) -> Tr
         torch.Size([10, 2, 4])
     """
     key_init, key_run = random.split(key)
-    params, buffers = model.init(key_init, **rules)
+    params, buffers = model.init(key_init, weight=weight, bias=bias, rules=rules)
     count = key.new_zeros(())  # made from the key, so that under vmap every lane has its own
     return TrainState(params, buffers, tx.init(params), key_run, count)

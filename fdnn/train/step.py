@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +24,16 @@ Loss = Callable[[Params, Buffers, Any, Key], tuple[Tensor, Buffers]]
 
 Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, Tensor]]]
 """`step(state, batch) -> (state, info)`."""
+
+
+class MadeStep(Protocol):
+    """A `Step` as `make_step` returns it."""
+
+    total_steps: int | None
+
+    def __call__(self, state: TrainState, batch: Any, /) -> tuple[TrainState, dict[str, Tensor]]:
+        """Take one step."""
+        ...
 
 
 def supervised(model: Model, criterion: Callable[[Any, Any], Tensor]) -> Loss:
@@ -79,7 +89,7 @@ def make_step(
     *,
     num_microbatches: int = 1,
     differentiable: bool = False,
-) -> Step:
+) -> MadeStep:
     """Build the training step: gradient of the loss, then one step of the optimizer.
 
     Args:
@@ -132,7 +142,7 @@ def make_step(
 
     # vmap, jit and no_grad copy it to what they return.
     step.total_steps = getattr(tx, "total_steps", None)  # type: ignore[attr-defined]
-    return step if differentiable else torch.no_grad()(step)
+    return step if differentiable else torch.no_grad()(step)  # type: ignore[return-value]
 
 
 def _gradient(loss: Loss, differentiable: bool) -> Gradient:

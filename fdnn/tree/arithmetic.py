@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
@@ -17,15 +19,19 @@ __all__ = [
     "zeros_like",
 ]
 
+T = TypeVar("T")
+"""A tree of one type; what comes back is of the same."""
 
-def zeros_like(tree: Tree, dtype: torch.dtype | None = None) -> Tree:
+
+def zeros_like(tree: T, dtype: torch.dtype | None = None) -> T:
     """Return zeros of the same structure, shapes and devices.
 
     Example:
         >>> zeros_like({"w": torch.ones(2)})
         {'w': tensor([0., 0.])}
     """
-    return map(lambda x: torch.zeros_like(x, dtype=dtype), tree)
+    zeros: T = map(lambda x: torch.zeros_like(x, dtype=dtype), tree)
+    return zeros
 
 
 def global_norm(tree: Tree) -> Tensor:
@@ -54,17 +60,18 @@ def all_finite(tree: Tree) -> Tensor:
     return torch.stack(finite).all() if finite else torch.ones((), dtype=torch.bool)
 
 
-def cast(tree: Tree, dtype: torch.dtype) -> Tree:
+def cast(tree: T, dtype: torch.dtype) -> T:
     """Convert the floating-point leaves to `dtype`; integers, booleans and keys stay.
 
     Example:
         >>> cast({"w": torch.ones(1), "n": torch.tensor(3)}, torch.float64)
         {'w': tensor([1.], dtype=torch.float64), 'n': tensor(3)}
     """
-    return map(lambda x: x.to(dtype) if x.is_floating_point() else x, tree)
+    converted: T = map(lambda x: x.to(dtype) if x.is_floating_point() else x, tree)
+    return converted
 
 
-def where(condition: Tensor, new: Tree, old: Tree) -> Tree:
+def where(condition: Tensor, new: T, old: T) -> T:
     """Choose leaf by leaf: `new` where `condition`, else `old`. The `if` that vmaps.
 
     Args:
@@ -91,4 +98,5 @@ def where(condition: Tensor, new: Tree, old: Tree) -> Tree:
             raise ValueError(f"at path {path!r}: expected shapes that fit, found {found}")
         return torch.where(condition.reshape(aligned), a, b)
 
-    return map_with_path(choose, new, old)
+    chosen: T = map_with_path(choose, new, old)
+    return chosen

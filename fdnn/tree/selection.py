@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,6 +17,9 @@ __all__ = [
     "partition",
     "select",
 ]
+
+T = TypeVar("T")
+"""A tree of one type; what comes back is of the same."""
 
 
 def select(tree: Tree, where: Where | None = None) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def select(tree: Tree, where: Where | None = None) -> dict[str, Any]:
     return {path: leaf for path, leaf in named_leaves(tree) if chosen(path, leaf)}
 
 
-def partition(tree: Tree, where: Where) -> tuple[Tree, Tree]:
+def partition(tree: T, where: Where) -> tuple[T, T]:
     """Split `tree` in two: the chosen leaves, and the rest.
 
     A dict entry none of whose leaves belong to a half is left out of it, so that each half is a
@@ -66,7 +69,7 @@ def partition(tree: Tree, where: Where) -> tuple[Tree, Tree]:
     return _prune(tree, chosen, ()), _prune(tree, lambda p, x: not chosen(p, x), ())
 
 
-def combine(*trees: Tree) -> Tree:
+def combine(*trees: T) -> T:
     """Put the halves of a `partition` together again; the first tree that has a leaf wins.
 
     Raises:
@@ -76,7 +79,8 @@ def combine(*trees: Tree) -> Tree:
         >>> combine({"b": 2}, {"a": 1})
         {'b': 2, 'a': 1}
     """
-    return _combine(trees, ())
+    whole: T = _combine(trees, ())
+    return whole
 
 
 def _chooser(tree: Tree, where: Where) -> Callable[[str, Any], bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,7 +11,6 @@ from torch import Tensor
 from fdnn.tree.compare import assert_same_structure
 from fdnn.tree.containers import named_leaves, relabel, spec
 from fdnn.tree.mapping import leaves, map, paths
-from fdnn.types import Tree
 
 __all__ = [
     "ravel",
@@ -18,8 +18,11 @@ __all__ = [
     "unstack",
 ]
 
+T = TypeVar("T")
+"""A tree of one type; what comes back is of the same."""
 
-def stack(trees: Sequence[Tree], dim: int = 0) -> Tree:
+
+def stack(trees: Sequence[T], dim: int = 0) -> T:
     """Stack trees of equal structure leaf by leaf: many runs become one batched run.
 
     Args:
@@ -37,10 +40,11 @@ def stack(trees: Sequence[Tree], dim: int = 0) -> Tree:
         raise ValueError("`trees` must hold at least one tree, got none")
     for other in trees[1:]:
         assert_same_structure(trees[0], other)
-    return map(lambda *xs: torch.stack(xs, dim), *trees)
+    stacked: T = map(lambda *xs: torch.stack(xs, dim), *trees)
+    return stacked
 
 
-def unstack(tree: Tree, dim: int = 0) -> list[Tree]:
+def unstack(tree: T, dim: int = 0) -> list[T]:
     """Undo `stack`: one tree for each index along `dim`.
 
     Raises:
@@ -62,7 +66,7 @@ def unstack(tree: Tree, dim: int = 0) -> list[Tree]:
     return [map(lambda x, i=i: x.select(dim, i), tree) for i in range(*sizes)]
 
 
-def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
+def ravel(tree: T) -> tuple[Tensor, Callable[[Tensor], T]]:
     """Lay all leaves end to end in one vector, in the widest of their dtypes.
 
     Returns:
@@ -85,12 +89,13 @@ def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
     sizes = [part.numel() for part in parts]
     vector = torch.cat([part.reshape(-1) for part in parts]) if parts else torch.zeros(0)
 
-    def unravel(vector: Tensor) -> Tree:
+    def unravel(vector: Tensor) -> T:
         if vector.shape != (sum(sizes),):
             raise ValueError(f"`vector` must have shape ({sum(sizes)},), got {tuple(vector.shape)}")
         pieces = zip(torch.split(vector, sizes), specs, strict=True)
         cut = [p.reshape(s).to(d) for p, (s, d) in pieces]
-        return map(lambda place: cut[place], places)
+        whole: T = map(lambda place: cut[place], places)
+        return whole
 
     return vector, unravel
 

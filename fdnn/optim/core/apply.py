@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -11,6 +11,9 @@ from fdnn.optim.core.part import narrow
 from fdnn.types import GradientTransformation, Params, Tree
 
 __all__ = ["apply_updates", "step"]
+
+State = TypeVar("State")
+"""An optimizer's state."""
 
 
 def apply_updates(params: Params, updates: Tree) -> Params:
@@ -28,8 +31,8 @@ def apply_updates(params: Params, updates: Tree) -> Params:
 
 
 def step(
-    tx: GradientTransformation, params: Params, grads: Tree, opt_state: Tree, **extra: Any
-) -> tuple[Params, Tree]:
+    tx: GradientTransformation, params: Params, grads: Tree, opt_state: State, **extra: Any
+) -> tuple[Params, State]:
     """Take one optimizer step: `tx.update`, then `apply_updates`.
 
     Args:
@@ -52,6 +55,7 @@ def step(
     """
     # Eagerly in one go, which is faster; the compiler sees to that by itself.
     if isinstance(tx, Chain) and not torch.compiler.is_compiling():
-        return tx.update.step(params, grads, opt_state, extra)
+        new: tuple[Params, Any] = tx.update.step(params, grads, opt_state, extra)  # type: ignore[arg-type]
+        return new
     updates, opt_state = tx.update(grads, opt_state, params, **extra)
     return apply_updates(params, updates), opt_state

@@ -59,8 +59,9 @@ class Update:
     """
 
     def __init__(self, parts: tuple[Part, ...], whole: Part):
-        self.parts, self._whole = parts, whole
-        self.total_steps = _length(whole.hyperparams)
+        self.parts: tuple[Part, ...] = parts
+        self.total_steps: int | None = _length(whole.hyperparams)
+        self._whole = whole
 
     def __call__(
         self, grads: Tree, state: OptState, params: Tree | None = None, **extra: Any
@@ -113,6 +114,7 @@ class Chain(GradientTransformation):
     """A `GradientTransformation` that remembers its parts, so that chains of chains are flat."""
 
     # What it remembers is with `update`: vmap and the compiler rebuild tuples of their own.
+    init: Callable[[Any], OptState]
     update: Update
 
     @property
