@@ -12,7 +12,7 @@ BENCH ?= $(wildcard benchmarks/[a-z]*.py)
 export MPLBACKEND ?= Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types doctest docs examples bench clean
+.PHONY: help demo test lint types doctest docs examples bench wheel clean
 # All targets share one environment: under `make -j` too they run one after the other.
 .NOTPARALLEL:
 
@@ -47,6 +47,9 @@ examples: $(VENV)/has-everything ## Run every example the short way, two at a ti
 
 bench: $(VENV)/has-everything ## Run the benchmarks, or one (BENCH=benchmarks/draws.py)
 	@set -e; for script in $(BENCH); do echo "== $$script"; $(BIN)/python $$script; done
+
+wheel: $(VENV)/has-everything ## Build the wheel into dist/, use it in an empty environment
+	OMP_NUM_THREADS=1 $(BIN)/python .ci/wheel.py
 
 clean: ## Remove what make made, the environment too
 	rm -rf $(VENV) out site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
