@@ -188,19 +188,35 @@ def show_mc_dropout(rows: list[dict[str, Any]]) -> None:
 
 
 def plot(runs: Runs, results: dict[str, Any], path: Path) -> None:
-    """Draw validation accuracy and log loss by epoch: median, middle half and range over seeds."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    """Draw the learning curve of every seed, and where the seeds end on the test set."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
+    curves, ends = 100 * runs.history["accuracy"], 100 * runs.test["accuracy"]
     epochs = range(1, results["epochs"] + 1)
-    for axis, name in zip(axes, ("accuracy", "log_loss"), strict=True):
-        q = torch.quantile(runs.history[name], torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]), dim=1)
-        axis.fill_between(epochs, q[0], q[4], alpha=0.2, color="C0", lw=0, label="range")
-        axis.fill_between(epochs, q[1], q[3], alpha=0.4, color="C0", lw=0, label="middle half")
-        axis.plot(epochs, q[2], color="C0", marker="o", markersize=3, label="median")
-        axis.set(xlabel="epoch", ylabel=f"validation {name.replace('_', ' ')}")
-        axis.grid(alpha=0.3)
-    axes[0].legend()
-    figure.suptitle(f"{results['data']}: {results['seeds']} seeds")
-    figure.savefig(path, dpi=120)
+    low, middle, high = curves.quantile(torch.tensor([0.1, 0.5, 0.9]), dim=1)
+    left.fill_between(epochs, low, high, color="C0", alpha=0.25, lw=0, label="middle 80 %")
+    left.plot(epochs, curves, color="C0", alpha=0.35, lw=0.8)
+    left.plot([], color="C0", alpha=0.5, lw=0.8, label="a seed")
+    left.plot(epochs, middle, color="C3", lw=2, marker="o", markersize=4, label="median")
+    left.set(xlabel="epoch", ylabel="validation accuracy, per cent", title="while they train")
+    left.xaxis.get_major_locator().set_params(integer=True)
+    left.legend(loc="lower right")
+
+    s = {name: 100 * value for name, value in results["test"]["accuracy"].items()}
+    right.hist(ends, bins=max(4, len(ends) // 3), color="C0", alpha=0.45, edgecolor="white")
+    places = torch.full_like(ends, 0.025)  # of the height
+    right.plot(ends, places, "|", color="C0", ms=9, transform=right.get_xaxis_transform())
+    right.axvline(s["mean"], color="C3", lw=2, label=f"mean {s['mean']:.2f}")
+    right.axvspan(s["low"], s["high"], color="C3", alpha=0.25, lw=0, label="its 95 % interval")
+    ends_at = f"in the end: {s['min']:.1f} to {s['max']:.1f} by seed"
+    right.set(xlabel="test accuracy, per cent", ylabel="seeds", title=ends_at)
+    right.yaxis.get_major_locator().set_params(integer=True)
+    right.legend()
+    for axis in (left, right):
+        axis.grid(alpha=0.25)
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{results['data']}: {results['seeds']} seeds trained at once")
+    figure.savefig(path, dpi=110, facecolor="white")
 
 
 if __name__ == "__main__":
