@@ -109,7 +109,10 @@ def on_page_content(content: str, **_: Any) -> str:
 
     def mathml(found: re.Match[str]) -> str:
         tex = html.unescape(found["tex"]).replace(r"\_", "_")
-        return convert(tex, display="block" if found["tag"] == "div" else "inline")
+        made: str = convert(tex, display="block" if found["tag"] == "div" else "inline")
+        if unknown := re.search(r">(\\[A-Za-z]+)<", made):
+            raise ValueError(f"latex2mathml does not know {unknown[1]} in {tex!r}")
+        return made
 
     pattern = r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>'
     return re.sub(pattern, mathml, content, flags=re.S)

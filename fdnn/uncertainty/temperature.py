@@ -37,7 +37,7 @@ class VectorScaling(NamedTuple):
 def temperature_scaling(logits: Tensor, targets: Tensor, *, max_iter: int = 50) -> Tensor:
     r"""Fit one temperature, under which held-out targets are likeliest.
 
-    $$\arg\min_{T > 0} \; -\frac{1}{n} \sum_i \log \mathrm{softmax}(z_i / T)_{y_i}$$
+    $$\underset{T > 0}{\text{arg min}} \; -\frac{1}{n} \sum_i \log \mathrm{softmax}(z_i / T)_{y_i}$$
 
     By L-BFGS (`optim.lbfgs`) on $\log T$, from $T = 1$. Use held-out examples: on those that the
     network was trained on it looks calibrated. Fits in the dtype of `logits`: to some three digits
@@ -101,7 +101,8 @@ def apply_temperature(logits: Tensor, temperature: Tensor | float) -> Tensor:
 def vector_scaling(logits: Tensor, targets: Tensor, *, max_iter: int = 100) -> VectorScaling:
     r"""Fit a scale and a bias for each class, under which held-out targets are likeliest.
 
-    $$\arg\min_{w, b} \; -\frac{1}{n} \sum_i \log \mathrm{softmax}(w \odot z_i + b)_{y_i}$$
+    $$\underset{w, b}{\text{arg min}} \;
+    -\frac{1}{n} \sum_i \log \mathrm{softmax}(w \odot z_i + b)_{y_i}$$
 
     By L-BFGS (`optim.lbfgs`) from $w = 1$, $b = 0$, on a convex problem. It can change the
     predicted class, and needs more held-out examples than one temperature does: $2 K$ numbers for
