@@ -123,7 +123,9 @@ def check(model: Model, twin: Model, dense: Any, test: data.Batch) -> dict[str, 
 def show(report: dict[str, Any], args: argparse.Namespace) -> None:
     rows = report["rows"]
     first = torch.tensor(rows[0]["values"])
-    table = Table("network", "pruned", "KiB", "accuracy, 95 %", "minus dense, points")
+    table = Table(
+        "network", "pruned", "KiB", "accuracy, 95 %", "minus dense, points (range of seeds)"
+    )
     for row in rows:
         gain = 100 * (torch.tensor(row["values"]) - first)
         found = row["accuracy"]
