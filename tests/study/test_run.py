@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from studies import Died, assert_same, counting, dying
 from torch import Tensor, nn
 
-from fdnn import functionalize, metrics, optim, random, study, train
+from fdnn import functionalize, metrics, optim, random, study, train, tree
+from fdnn.study.task import Lanes, begin
 
 QUIET: dict[str, Any] = {"jit": False, "progress": False}
 X = random.normal(random.key(1), (30, 4))
@@ -76,6 +77,14 @@ def test_every_lane_is_the_run_of_its_seed() -> None:
                     torch.testing.assert_close(lane, curve.double(), rtol=1e-4, atol=1e-5)
         assert (found.arms[arm].steps == 12).all()
         assert not found.arms[arm].diverged.any()
+
+
+def test_runs_begin_where_the_data_is() -> None:
+    arm, lanes = experiment(), Lanes([0, 1], [{"lr": 0.1}] * 2)
+    elsewhere = begin(arm._replace(data=tuple(part.to("meta") for part in DATA)), lanes)
+    assert {leaf.device.type for leaf in tree.leaves(elsewhere)} == {"meta"}
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*DATA))
+    assert begin(arm._replace(data=loader), lanes).count.device.type == "cpu"
 
 
 def test_arms_are_paired() -> None:
