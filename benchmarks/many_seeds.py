@@ -45,6 +45,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
 
+    # As `train.fit` and XLA do: a unit that has died leaves momentum that a processor is slow at.
+    torch.set_flush_denormal(True)
     job, seeds = Job(args.net, args.optimizer), args.seeds
     contenders: dict[str, tuple[int, Contender]] = {
         "torch.optim loop, fused": (1, torch_loop(job)),
