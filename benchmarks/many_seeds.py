@@ -45,8 +45,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
 
-    # As `train.fit` and XLA do: a unit that has died leaves momentum that a processor is slow at.
-    torch.set_flush_denormal(True)
     job, seeds = Job(args.net, args.optimizer), args.seeds
     contenders: dict[str, tuple[int, Contender]] = {
         "torch.optim loop, fused": (1, torch_loop(job)),
@@ -77,6 +75,8 @@ class Job:
     """What all contenders do: a net, its data and loss, an optimizer."""
 
     def __init__(self, net: str, optimizer: str):
+        # As `train.fit` and XLA do: momentum of a unit that has died is slow to compute with.
+        torch.set_flush_denormal(True)
         self.sizes, self.optimizer = SIZES[net], optimizer
         self.is_classifier = net == "classifier"
         self.loss: Any = F.cross_entropy if self.is_classifier else F.mse_loss

@@ -22,7 +22,6 @@ import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import torch
 from many_seeds import BATCH_SIZE, SIZES, Contender, Job, fdnn_runs, torch_loop
 from rich.console import Console
 from rich.table import Table
@@ -43,8 +42,6 @@ def main() -> None:
         print(peak_resident(int(args.memory_of[0]), args.memory_of[1], args.optimizer))
         return
 
-    # As `train.fit` and XLA do: a unit that has died leaves momentum that a processor is slow at.
-    torch.set_flush_denormal(True)
     job = Job("classifier", args.optimizer)
     cases = [(n, way) for n in args.seeds for way in WAYS]
     yardstick = torch_loop(job)

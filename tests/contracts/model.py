@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from contracts.shared import MODEL, Row, batch, key, weights
+from contracts.shared import MODEL, Row, applied
 
 ROWS: dict[str, Row] = {
-    "functionalize": Row(
-        lambda p, b, x, k: MODEL.apply(p, b, x, key=k, train=True),
-        lambda i: (*weights(i), batch(i)[0], *key(i)),
-        exact=False,
-    ),
+    "functionalize": applied(MODEL),
 }
 
 EXEMPT: dict[str, str] = {

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fdnn import functionalize, metrics, optim, random, train, tree
+from fdnn import Model, functionalize, metrics, optim, random, train, tree
 
 
 class Row(NamedTuple):
@@ -120,3 +120,12 @@ def weights(lane: int) -> tuple[Any, Any]:
 
 def state(lane: int) -> train.TrainState:
     return train.init(MODEL, TX, random.key(lane))
+
+
+def applied(model: Model) -> Row:
+    """A forward pass in train mode, of a model with the parameters of `MODEL`."""
+    return Row(
+        lambda p, b, x, k: model.apply(p, b, x, key=k, train=True),
+        lambda i: (*weights(i), batch(i)[0], *key(i)),
+        exact=False,
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from contracts.shared import MODEL, TX, Row, batch, key, normal, state, weights
+from contracts.shared import MODEL, TX, Row, applied, batch, key, normal, state, weights
 from torch import Tensor
 
 from fdnn import optim, random, train, transfer
@@ -60,11 +60,7 @@ ROWS: dict[str, Row] = {
         lambda k, p, b: transfer.reuse({**p, **b}, NEW_HEAD, key=k)[:2],
         lambda i: (*key(i + 9), *weights(i)),
     ),
-    "transfer.truncate": Row(
-        lambda p, b, x, k: TRUNCATED.apply(p, b, x, key=k, train=True),
-        lambda i: (*weights(i), batch(i)[0], *key(i)),
-        exact=False,
-    ),
+    "transfer.truncate": applied(TRUNCATED),
 }
 
 EXEMPT: dict[str, str] = {
