@@ -16,11 +16,13 @@ from torch import Tensor
 from torch._dynamo import eval_frame
 
 from fdnn import tree
+from fdnn.products import TransposedProducts
 
 __all__ = ["jit"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_LARGEST = 2**25 - 2**14  # bytes: what glibc's malloc may hold on to, less what it adds itself
 _RECOMPILE_LIMIT = 64  # torch's default of 8 is soon reached by functions of several shapes
 # How a guard names what it found in the modules of these libraries, in Python's builtins, and here.
 _LIBRARY = re.compile(r"G\['(__import_(fdnn|optree|torch)(_dot_|')|__builtins_dict_|tree'|_[a-z])")
@@ -67,6 +69,7 @@ def jit(fn: Function, *, donate_argnums: int | Sequence[int] = ()) -> Function:
         given = [leaf for number in donated for leaf in tree.leaves(args[number])]
         return _settle(given, fn(*args, **kwargs))
 
+    _keep_freed_memory()
     # Dynamo keeps its cache, and counts recompilations, per code object. A copy of its own makes
     # two jitted functions strangers to each other.
     donating.__code__ = donating.__code__.replace()
@@ -76,7 +79,10 @@ def jit(fn: Function, *, donate_argnums: int | Sequence[int] = ()) -> Function:
         fullgraph=True,
         dynamic=False,
         recompile_limit=_RECOMPILE_LIMIT,
-        options={"guard_filter_fn": _watched},
+        options={
+            "guard_filter_fn": _watched,
+            "post_grad_custom_post_pass": TransposedProducts(),
+        },
     )
 
     views_refused = not donated
@@ -176,6 +182,16 @@ def _refuse_views(given: list[Tensor], result: Any) -> None:
                 f"output {path!r} is a view of a donated tensor (`donate_argnums`), whose memory "
                 "other outputs may take; clone it"
             )
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Have glibc's malloc keep what one call frees for the next, which asks for as much again.
+
+    It takes the largest block freed so far for a measure of what to keep; larger ones go back to
+    the system at once, and their pages are mapped and cleared anew in every step.
+    """
+    torch.empty(_LARGEST, dtype=torch.uint8, device="cpu")
 
 
 @functools.cache

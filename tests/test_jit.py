@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -212,3 +214,33 @@ def test_without_pythons_headers_it_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.warns(RuntimeWarning, match="Python's headers were not found: .* python3-dev"):
         assert jit(lambda x: x + 1)(torch.zeros(())) == 1
     module._can_compile.cache_clear()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
+def test_what_a_call_frees_is_kept_for_the_next() -> None:
+    code = """
+import resource, torch, fdnn
+{jit}
+def step():
+    return [torch.ones(625_000) for _ in range(4)]
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+before = faults()
+for _ in range(10):
+    step()
+print(faults() - before)
+"""
+    found = {
+        jit: int(
+            subprocess.run(
+                [sys.executable, "-c", code.format(jit=jit)],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+        )
+        for jit in ("", "fdnn.jit(torch.sin)")
+    }
+    assert 10 * found["fdnn.jit(torch.sin)"] < found[""]

@@ -64,15 +64,13 @@ def scale_by_adam(
     ) -> tuple[Tree, dict[str, Tree], Notes]:
         beta1, beta2, eps = hyper["beta1"], hyper["beta2"], hyper["eps"]
         correction1 = bias_correction(beta1, count)
-        correction2_root = bias_correction(beta2, count) ** 0.5
+        unbias2 = bias_correction(beta2, count) ** -0.5
         m = leafwise(lambda m, g: m * beta1 + g * (1 - beta1), slots["exp_avg"], updates)
         v = leafwise(lambda v, g: v * beta2 + g * g * (1 - beta2), slots["exp_avg_sq"], updates)
         left = {"exp_avg": m, "exp_avg_sq": v}
         if amsgrad:
             v = left["max_exp_avg_sq"] = leafwise(torch.maximum, slots["max_exp_avg_sq"], v)
-        direction = leafwise(
-            lambda m, v: m / correction1 / (root(v) / correction2_root + eps), m, v
-        )
+        direction = leafwise(lambda m, v: m / ((root(v) * unbias2 + eps) * correction1), m, v)
         return direction, left, {}
 
     hyperparams = {"beta1": betas[0], "beta2": betas[1], "eps": eps}

@@ -88,13 +88,13 @@ def scale_by_ademamix(
     ) -> tuple[Tree, dict[str, Tree], Notes]:
         beta1, beta2, beta3 = hyper["beta1"], hyper["beta2"], hyper["beta3"]
         alpha, eps = hyper["alpha"], hyper["eps"]
-        correction1 = bias_correction(beta1, count)
-        correction2_root = bias_correction(beta2, count) ** 0.5
+        unbias1 = 1 / bias_correction(beta1, count)
+        unbias2 = bias_correction(beta2, count) ** -0.5
         m = leafwise(lambda m, g: m * beta1 + g * (1 - beta1), slots["exp_avg_fast"], updates)
         s = leafwise(lambda s, g: s * beta3 + g * (1 - beta3), slots["exp_avg_slow"], updates)
         v = leafwise(lambda v, g: v * beta2 + g * g * (1 - beta2), slots["exp_avg_sq"], updates)
         direction = leafwise(
-            lambda m, s, v: (m / correction1 + s * alpha) / (root(v) / correction2_root + eps),
+            lambda m, s, v: (m * unbias1 + s * alpha) / (root(v) * unbias2 + eps),
             m,
             s,
             v,

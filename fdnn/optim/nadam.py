@@ -76,11 +76,11 @@ def scale_by_nadam(
         mu, mu_next = momentum(count + 1), momentum(count + 2)
         product = slots["mu_product"] * mu
         of_g, of_m = (1 - mu) / (1 - product), mu_next / (1 - product * mu_next)
-        correction2_root = bias_correction(beta2, count) ** 0.5
+        unbias2 = bias_correction(beta2, count) ** -0.5
         m = leafwise(lambda m, g: m * beta1 + g * (1 - beta1), slots["exp_avg"], updates)
         v = leafwise(lambda v, g: v * beta2 + g * g * (1 - beta2), slots["exp_avg_sq"], updates)
         direction = leafwise(
-            lambda g, m, v: (g * of_g + m * of_m) / (root(v) / correction2_root + eps),
+            lambda g, m, v: (g * of_g + m * of_m) / (root(v) * unbias2 + eps),
             updates,
             m,
             v,

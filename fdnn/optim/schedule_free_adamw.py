@@ -82,9 +82,9 @@ def _scale_by_rms(beta2: ScalarOrSchedule, eps: ScalarOrSchedule) -> Part:
         updates: Tree, slots: dict[str, Tree], params: Tree, hyper: Hyper, count: Tensor, **_: Any
     ) -> tuple[Tree, dict[str, Tree], Notes]:
         beta2, eps = hyper["beta2"], hyper["eps"]
-        correction_root = bias_correction(beta2, count) ** 0.5
+        unbias2 = bias_correction(beta2, count) ** -0.5
         v = leafwise(lambda v, g: v * beta2 + g * g * (1 - beta2), slots["exp_avg_sq"], updates)
-        direction = leafwise(lambda g, v: g / (root(v) / correction_root + eps), updates, v)
+        direction = leafwise(lambda g, v: g / (root(v) * unbias2 + eps), updates, v)
         return direction, {"exp_avg_sq": v}, {}
 
     return Part(
