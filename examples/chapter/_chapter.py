@@ -82,13 +82,11 @@ def corrected(found: Mapping[Name, study.Comparison]) -> dict[Name, study.Compar
     }
 
 
-def judge(
-    found: study.Comparison, a: str, b: str, *, points: bool = True, margin: float = 0.0
-) -> tuple[str, str]:
-    """Say what a comparison measured, and whether "A is above B, by more than `margin`" holds.
+def judge(found: study.Comparison, a: str, b: str, *, points: bool = True) -> tuple[str, str]:
+    """Say what a comparison measured, and whether "A is above B" holds.
 
-    It holds if the test, corrected if it is one of several, rejects at 5 % and the difference is
-    above the margin; it does not hold if the interval lies below the margin; else it is open.
+    It is settled, one way or the other, if the test, corrected if it is one of several, rejects at
+    5 %; else it is open.
     """
     scale, unit = (100, " points") if points else (1, "")
     low, high = (scale * end for end in found.t_interval)
@@ -101,11 +99,9 @@ def judge(
     )
     if found.left_out:
         measured += f", {found.left_out} left out that diverged"
-    if p < 0.05 and scale * margin < low:
-        return measured, HOLDS
-    if high < scale * margin or (p < 0.05 and found.difference < 0):
-        return measured, DOES_NOT
-    return measured, OPEN
+    if not p < 0.05:
+        return measured, OPEN
+    return measured, HOLDS if found.difference > 0 else DOES_NOT
 
 
 def publish(
