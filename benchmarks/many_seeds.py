@@ -50,11 +50,12 @@ def main() -> None:
         "torch.optim loop, fused": (1, torch_loop(job)),
         "fdnn, one seed, compiled": (1, fdnn_runs(job, None, 1, 1)),
     }
-    for chunk, group in ((seeds, 1), (seeds, 4), (16, 1), (8, 4)):
+    some, few = min(16, seeds), min(8, seeds)
+    for chunk, group in ((seeds, 1), (seeds, 4), (some, 1), (some, 4), (few, 4)):
         name = f"fdnn, {seeds} seeds by {chunk}, {group} steps a call"
         contenders[name] = seeds, fdnn_runs(job, seeds, chunk, group)
     try:
-        for chunk, scan in itertools.product((seeds, 8), (False, True)):
+        for chunk, scan in itertools.product((seeds, few), (False, True)):
             name = f"JAX jit(vmap), {seeds} seeds by {chunk}{', lax.scan' * scan}"
             contenders[name] = seeds, jax_runs(job, seeds, chunk, scan)
     except ModuleNotFoundError:
@@ -182,10 +183,11 @@ def jax_runs(job: Job, seeds: int, chunk: int, scan: bool) -> Contender:
 
     def run(steps: int) -> None:
         for i, state in enumerate(chunks):
+            shape = min(chunk, seeds - i * chunk), BATCH_SIZE
             if scan:
-                state, _ = fast(state, rng.integers(IMAGES, size=(steps, chunk, BATCH_SIZE)))
+                state, _ = fast(state, rng.integers(IMAGES, size=(steps, *shape)))
             for _ in range(0 if scan else steps):
-                state, _ = fast(state, rng.integers(IMAGES, size=(chunk, BATCH_SIZE)))
+                state, _ = fast(state, rng.integers(IMAGES, size=shape))
             chunks[i] = jax.block_until_ready(state)
 
     return run

@@ -187,6 +187,23 @@ def test_runs_that_went_through_are_those_made_alone(
     assert list(found.study.summary("valid_loss")) == found.rungs[-1].survivors
 
 
+def test_compiled_it_finds_the_same() -> None:
+    options: dict[str, Any] = {
+        "arms": {"net": {"epochs": 2}},
+        "seeds": 2,
+        "sweep": {"lr": [1e-4, 0.1]},
+        "metric": "valid_loss",
+        "eta": 2,
+        "progress": False,
+    }
+    eager = study.successive_halving(experiment, jit=False, **options)
+    found = study.successive_halving(experiment, jit=True, **options)
+    assert found.rungs[0].survivors == eager.rungs[0].survivors == ["lr=0.1"]
+    for epoch, rung in zip(eager.rungs, found.rungs, strict=True):
+        assert rung.scores == pytest.approx(epoch.scores, rel=1e-4)
+    assert (found.cell, found.lane_epochs) == (eager.cell, eager.lane_epochs) == ({"lr": 0.1}, 6)
+
+
 def test_a_rung_is_no_end_for_early_stopping() -> None:
     """Ranks are by the best state until there, but the run goes on from its last."""
     curves = torch.tensor([[[[1.0, 3.0, 0.5, 0.7]], [[2.0, 2.0, 2.0, 2.0]]]])
