@@ -198,7 +198,7 @@ def test_compiled_it_finds_the_same() -> None:
     }
     eager = study.successive_halving(experiment, jit=False, **options)
     found = study.successive_halving(experiment, jit=True, **options)
-    assert found.rungs[0].survivors == eager.rungs[0].survivors == ["lr=0.1"]
+    assert found.rungs[0].survivors == eager.rungs[0].survivors == ["net lr=0.1"]
     for epoch, rung in zip(eager.rungs, found.rungs, strict=True):
         assert rung.scores == pytest.approx(epoch.scores, rel=1e-4)
     assert (found.cell, found.lane_epochs) == (eager.cell, eager.lane_epochs) == ({"lr": 0.1}, 6)
