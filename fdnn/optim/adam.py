@@ -46,7 +46,7 @@ def scale_by_adam(
         >>> tx = scale_by_adam()
         >>> grads = {"w": torch.tensor([0.5, -2.0])}
         >>> tx.update(grads, tx.init(grads))[0]
-        {'w': tensor([ 1.0000, -1.0000])}
+        {'w': tensor([ 1., -1.])}
 
     References:
         Kingma, Ba (2015), "Adam: a method for stochastic optimization".
