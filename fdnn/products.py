@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 from torch.fx import Graph, Node
 
@@ -54,7 +53,7 @@ def _is_slow(left: Any, right: Any) -> bool:
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
         and x.shape[-2] >= _ROWS
-        and (w.ndim == 2 or w[0].numel() >= _WEIGHTS)
+        and (w.ndim == 2 or w.shape[-2:].numel() >= _WEIGHTS)
         and x.stride()[-1] == 1
         and w.stride()[-2] == 1
         and w.stride()[-1] > 1
@@ -70,8 +69,7 @@ def _turn(graph: Graph, node: Node) -> None:
         return new
 
     def transposed(x: Any) -> Node:
-        last: Tensor = x.meta["val"]
-        return call(_aten.permute.default, x, [*range(last.ndim - 2), last.ndim - 1, last.ndim - 2])
+        return call(_aten.permute.default, x, [0, 2, 1] if x.meta["val"].ndim == 3 else [1, 0])
 
     with graph.inserting_before(node):
         target = _aten.mm.default if bias else node.target
